@@ -1,0 +1,1 @@
+"""The apps of the platform, floor by floor (docs/house.md)."""

@@ -1,0 +1,1 @@
+"""Accounts: users, roles, permissions, tokens, rate limits; who may what."""

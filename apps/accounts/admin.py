@@ -1,0 +1,218 @@
+"""Admin pages of accounts: users, roles, permissions, groups. `services` writes what ends sessions or grants rights."""
+
+import copy
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts import forms, services
+from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.models import Permission, Role, User
+from apps.accounts.permissions import Permission as P
+from apps.accounts.permissions import Role as RoleName
+from apps.core.errors import PlatformError
+
+ACCOUNTS: dict[str, P] = dict.fromkeys(("view", "add", "change", "delete"), P.SYSTEM_ADMIN)
+PLAIN_FIELDS = {"username", "first_name", "last_name", "email"}
+
+
+def _refused(rule: Any, *args: Any, **kwargs: Any) -> bool:
+    try:
+        rule(*args, **kwargs)
+    except PlatformError:
+        return True
+    return False
+
+
+@admin.register(User)
+class UserAdmin(PermissionModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
+    """Accounts. One who holds more than the editor is shown and cannot be changed."""
+
+    permissions = ACCOUNTS
+    form = forms.UserChangeForm
+    add_form = forms.UserAddForm
+    change_password_form = forms.UserPasswordForm
+    list_display = ("username", "email", "role_names", "is_active", "last_login", "date_joined")
+    list_filter = ("is_active", "roles", "groups")
+    search_fields = ("username", "first_name", "last_name", "email")
+    filter_horizontal = ("roles", "groups")
+    readonly_fields = ("last_login", "date_joined", "token_version")
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": ("first_name", "last_name", "email")}),
+        ("Rights", {"fields": ("is_active", "roles", "groups")}),
+        ("History", {"fields": ("last_login", "date_joined", "token_version")}),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("username", "email", "usable_password", "password1", "password2", "roles"),
+            },
+        ),
+    )
+    actions = None  # deleting is one at a time: each asks who may and whether an admin is left
+
+    @admin.display(description="roles")
+    def role_names(self, user: User) -> str:
+        """The roles, by name."""
+        return ", ".join(role.name for role in user.roles.all())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """Users with their roles, in two queries."""
+        users: QuerySet[User] = super().get_queryset(request)
+        return users.prefetch_related("roles")
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Not an account that holds more than the editor."""
+        if not super().has_change_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj, by=request.user)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Nor the last active admin."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not (
+            _refused(services.check_may_change, obj, by=request.user) or _refused(services.check_not_last_admin, obj)
+        )
+
+    def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form, told who edits."""
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.editor = request.user
+        return form
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        """Django's page with a form that knows who edits; a copy, because pages are shared by all requests."""
+        page = copy.copy(self)
+        form: Any = type("UserPasswordForm", (forms.UserPasswordForm,), {"editor": request.user})
+        page.change_password_form = form
+        return super(UserAdmin, page).user_change_password(request, id, form_url)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Through the services; names and addresses are written as they are, and only where they changed."""
+        if not change:
+            given = form.cleaned_data
+            made = services.create_user(
+                given["username"],
+                password=given["password1"] if given["set_usable_password"] else None,
+                email=given["email"],
+                roles=list(given["roles"]),
+                by=_editor(request),
+            )
+            obj.__dict__.update(made.__dict__)  # Django goes on with the object of its form
+            return
+        active, obj.is_active = obj.is_active, bool(form.initial["is_active"])
+        if changed := PLAIN_FIELDS.intersection(form.changed_data):
+            obj.save(update_fields=changed)
+        services.set_active(obj, active, by=_editor(request))
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Groups as they are, roles through the services."""
+        roles = form.cleaned_data.pop("roles", None)
+        super().save_related(request, form, formsets, change)
+        if roles is not None:
+            services.set_roles(form.instance, list(roles), by=_editor(request))
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Through the services."""
+        services.delete_user(obj, by=_editor(request))
+
+
+@admin.register(Role)
+class RoleAdmin(PermissionModelAdmin):
+    """Roles and what they permit. The five that every installation has keep their names."""
+
+    permissions = ACCOUNTS
+    form = forms.RoleForm
+    list_display = ("name", "description", "permission_codes")
+    list_filter = ("permissions",)
+    search_fields = ("name", "description")
+    filter_horizontal = ("permissions",)
+    actions = None
+
+    @admin.display(description="permissions")
+    def permission_codes(self, role: Role) -> str:
+        """What it permits."""
+        if role.name == RoleName.ADMIN:
+            return "everything"
+        return ", ".join(permission.code for permission in role.permissions.all())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
+        """Roles with their permissions, in two queries."""
+        return super().get_queryset(request).prefetch_related("permissions")
+
+    def get_readonly_fields(
+        self,
+        request: HttpRequest,  # noqa: ARG002
+        obj: Role | None = None,
+    ) -> tuple[str, ...]:
+        """Names that code asks for stay; the admin role's permissions are all of them."""
+        if obj is None or obj.name not in set(RoleName):
+            return ()
+        return ("name", "permissions") if obj.name == RoleName.ADMIN else ("name",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Role | None = None) -> bool:
+        """Not the roles of every installation, nor one that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        if obj is None:
+            return True
+        return obj.name not in set(RoleName) and not _refused(services.check_grant, [obj], by=request.user)
+
+    def get_form(self, request: HttpRequest, obj: Role | None = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form, told who edits."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.editor = request.user
+        return form
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Permissions through the services."""
+        granted = form.cleaned_data.pop("permissions", None)
+        super().save_related(request, form, formsets, change)
+        if granted is not None:
+            services.set_role_permissions(form.instance, granted, by=_editor(request))
+
+
+@admin.register(Permission)
+class PermissionAdmin(PermissionModelAdmin):
+    """The permissions the code knows: to read, never to edit."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("code", "description", "role_names")
+    list_filter = ("roles",)
+    search_fields = ("code", "description")
+
+    @admin.display(description="roles")
+    def role_names(self, permission: Permission) -> str:
+        """Who holds it."""
+        return ", ".join(role.name for role in permission.roles.all())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Permissions with their roles, in two queries."""
+        return super().get_queryset(request).prefetch_related("roles")
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(PermissionModelAdmin):
+    """Groups of accounts, to which single objects can be shared; a group has no rights of its own."""
+
+    permissions = ACCOUNTS
+    fields = ("name",)
+    list_display = ("name",)
+    search_fields = ("name",)
+
+
+def _editor(request: HttpRequest) -> User:
+    user: Model = request.user  # type: ignore[assignment]
+    assert isinstance(user, User)  # noqa: S101  # the site lets in nobody else
+    return user

@@ -1,0 +1,39 @@
+"""The base of every admin page: what the caller may do there is our permissions, and nothing is open by default."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from apps.accounts.permissions import Permission, holds
+
+
+class PermissionModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic at run time
+    """A `ModelAdmin` that names the permission of each verb: `view`, `add`, `change`, `delete`; unnamed is refused."""
+
+    permissions: ClassVar[Mapping[str, Permission]] = {}
+
+    def _may(self, request: HttpRequest, verb: str) -> bool:
+        permission = self.permissions.get(verb)
+        return permission is not None and holds(request.user, permission)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Whoever may change may view."""
+        return self._may(request, "view") or self._may(request, "change")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whether the page to add one is open."""
+        return self._may(request, "add")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Whether the form is open."""
+        return self._may(request, "change")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Whether it may be deleted."""
+        return self._may(request, "delete")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Whether the index lists it."""
+        return self.has_view_permission(request)

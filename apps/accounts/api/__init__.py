@@ -1,0 +1,1 @@
+"""What a request to the API must bring, and the endpoints under /auth."""

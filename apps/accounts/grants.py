@@ -1,0 +1,26 @@
+"""Grants on single objects (guardian), as what querysets ask: which ids was this caller granted?"""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db.models import Model
+from django.db.models.query import QuerySet
+from guardian.shortcuts import get_objects_for_user
+
+if TYPE_CHECKING:
+    from apps.accounts.permissions import Caller
+
+M = TypeVar("M", bound=Model)
+
+
+def objects_granted(user: "Caller", permission_code: str, model: type[M]) -> "QuerySet[M, Any]":
+    """The primary keys of `model` on which `user`, or a group of theirs, was granted `permission_code`.
+
+    For `filter(pk__in=…)` in a queryset. Roles have no part in it; anonymous and inactive callers were granted
+    nothing. The code is a codename of the model's `Meta.permissions`.
+    """
+    if user is None or not user.is_authenticated or not user.is_active:
+        return model._default_manager.none().values_list("pk", flat=True)
+    granted: QuerySet[M] = get_objects_for_user(
+        user, permission_code, klass=model, with_superuser=False, accept_global_perms=False
+    )
+    return granted.order_by().values_list("pk", flat=True)

@@ -1,0 +1,151 @@
+"""Rows of accounts: users, roles, permissions, and the families of refresh tokens."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+
+import uuid6
+from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.db import models
+from django.utils.crypto import salted_hmac
+
+from apps.accounts.permissions import Permission as PermissionCode
+from apps.accounts.permissions import Role as RoleName
+from apps.accounts.permissions import holds, permissions_of
+
+
+class Permission(models.Model):
+    """One of the permissions the code knows; inserted by `migrate`, never edited."""
+
+    code = models.CharField(max_length=64, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["code"]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Role(models.Model):
+    """A named set of permissions."""
+
+    name = models.CharField(max_length=64, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    permissions = models.ManyToManyField(Permission, blank=True, related_name="roles")
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UserManager(BaseUserManager["User"]):
+    """Makes users; rights come from roles alone."""
+
+    use_in_migrations = False
+
+    def create_user(self, username: str, email: str = "", password: str | None = None, **extra: Any) -> "User":
+        """A user without roles; without a password nobody can log in as it."""
+        user = self.model(username=self.model.normalize_username(username), email=self.normalize_email(email), **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, username: str, email: str = "", password: str | None = None, **extra: Any) -> "User":
+        """What Django's tools call a superuser is here a user with the role `admin`."""
+        user = self.create_user(username, email, password, **extra)
+        user.roles.add(Role.objects.using(self._db).get(name=RoleName.ADMIN))
+        return user
+
+
+class User(AbstractUser):
+    """An account. Rights come from `roles`; nothing anywhere is opened by a flag on the user."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    roles = models.ManyToManyField(Role, blank=True, related_name="users")
+    token_version = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Raised to end every session and token of this user at once."
+    )
+
+    # Django's flags and global permission rows would be a second source of rights: they have no column here.
+    is_superuser = False
+    user_permissions = None  # type: ignore[assignment]
+
+    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering: ClassVar = ["username"]
+
+    @property
+    def is_staff(self) -> bool:  # type: ignore[override]
+        """Whether Django's admin site lets this user in."""
+        return self.is_active and (holds(self, PermissionCode.SYSTEM_ADMIN) or holds(self, PermissionCode.SYSTEM_READ))
+
+    def has_perm(self, perm: str, obj: models.Model | None = None) -> bool:
+        """Django's question, answered from roles; on an object, from guardian's grants as well."""
+        if not self.is_active:
+            return False
+        code = perm.rpartition(".")[2]
+        if obj is None or code in permissions_of(self):
+            return code in permissions_of(self)
+        return super().has_perm(perm, obj)
+
+    def has_perms(self, perm_list: Iterable[str], obj: models.Model | None = None) -> bool:
+        """Whether all of them are held."""
+        return all(self.has_perm(perm, obj) for perm in perm_list)
+
+    def has_module_perms(self, app_label: str) -> bool:  # noqa: ARG002
+        """Each admin page asks for its own permission; the question about a whole app opens nothing."""
+        return False
+
+    def get_session_auth_hash(self) -> str:
+        """Changes with the password and the token version, so that raising the version ends sessions too."""
+        return self._versioned_hash(None)
+
+    def get_session_auth_fallback_hash(self) -> Iterable[str]:
+        """The same under the keys of `SECRET_KEY_FALLBACKS`."""
+        from django.conf import settings
+
+        for key in settings.SECRET_KEY_FALLBACKS:
+            yield self._versioned_hash(key)
+
+    def _versioned_hash(self, secret: str | bytes | None) -> str:
+        return salted_hmac(
+            "apps.accounts.models.User.session",
+            f"{self.token_version}:{self.password}",
+            secret=secret,
+            algorithm="sha256",
+        ).hexdigest()
+
+
+class RefreshFamily(models.Model):
+    """All tokens that descend from one login; revoked together."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_families")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(help_text="When its newest refresh token expires; later it is removed.")
+    revoked_at: "models.DateTimeField[datetime | str | None, datetime | None]" = models.DateTimeField(
+        null=True, blank=True
+    )
+
+    class Meta:
+        verbose_name_plural = "refresh families"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["user", "expires_at"])]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class RefreshToken(models.Model):
+    """One refresh token that was issued; using it is claiming this row."""
+
+    jti = models.UUIDField(primary_key=True, editable=False)
+    family = models.ForeignKey(RefreshFamily, on_delete=models.CASCADE, related_name="tokens")
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return str(self.jti)

@@ -1,0 +1,185 @@
+"""Access and refresh tokens: issued, read, rotated, revoked.
+
+simplejwt signs and checks them (HS256, issuer, audience and type pinned). What a signature cannot know is in rows:
+an access token holds while its user is active, its `ver` is the user's `token_version`, and its family of refresh
+tokens is not revoked; a refresh token is used by claiming its row.
+"""
+
+import functools
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import update_last_login
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.tokens import Token
+
+from apps.accounts.models import RefreshFamily, RefreshToken, User
+from apps.core.errors import Unauthenticated
+
+ALGORITHM = "HS256"
+ISSUER = "ai-orchestration-platform"
+AUDIENCE = "ai-orchestration-platform/api"
+MAX_TOKEN_LENGTH = 4096
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _backend(key: str) -> TokenBackend:
+    return TokenBackend(ALGORITHM, signing_key=key, audience=AUDIENCE, issuer=ISSUER, leeway=0)
+
+
+class _Token(Token):
+    """simplejwt's token under our key, issuer and audience."""
+
+    def get_token_backend(self) -> TokenBackend:
+        return _backend(settings.JWT_SIGNING_KEY)
+
+
+class _Access(_Token):
+    token_type = "access"  # noqa: S105
+    lifetime: timedelta = settings.ACCESS_TOKEN_LIFETIME
+
+
+class _Refresh(_Token):
+    token_type = "refresh"  # noqa: S105
+    lifetime: timedelta = settings.REFRESH_TOKEN_LIFETIME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a token with a good signature says; whether it still holds is in the database."""
+
+    user_id: uuid.UUID
+    version: int
+    family_id: uuid.UUID
+    jti: uuid.UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What a login or a refresh answers; `expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+def issue(user: User) -> Pair:
+    """A pair of a new family, for a login that succeeded; families that expired are removed on the way."""
+    with transaction.atomic():
+        now = timezone.now()
+        RefreshFamily.objects.filter(user=user, expires_at__lt=now).delete()
+        family = RefreshFamily.objects.create(user=user, expires_at=now + _Refresh.lifetime)
+        update_last_login(User, user)
+        return _pair(user, family)
+
+
+def rotate(raw: str) -> tuple[User, Pair]:
+    """The user and the next pair for a refresh token that was never used.
+
+    Raises `Unauthenticated` otherwise; where the token was used before, its whole family is revoked first, because
+    one of the two who used it is a thief.
+    """
+    claims = _read(_Refresh, raw)
+    rotated = _rotate(claims)
+    if rotated is None:
+        raise _invalid()
+    return rotated
+
+
+@transaction.atomic
+def _rotate(claims: Claims) -> tuple[User, Pair] | None:
+    # The family's lock puts parallel uses in a row; on SQLite the write transaction does.
+    family = RefreshFamily.objects.select_for_update().filter(pk=claims.family_id, user_id=claims.user_id).first()
+    user = User.objects.filter(pk=claims.user_id, is_active=True, token_version=claims.version).first()
+    if family is None or family.revoked_at is not None or user is None:
+        return None
+    now = timezone.now()
+    # One table in WHERE: with a join PostgreSQL would re-check an old snapshot and let two claims succeed.
+    if not RefreshToken.objects.filter(pk=claims.jti, family=family, used_at=None).update(used_at=now):
+        RefreshFamily.objects.filter(pk=family.pk).update(revoked_at=now)
+        logger.warning("a spent refresh token was used again; its family is revoked", extra={"user": str(user.pk)})
+        return None
+    family.tokens.filter(expires_at__lt=now).delete()
+    RefreshFamily.objects.filter(pk=family.pk).update(expires_at=now + _Refresh.lifetime)
+    return user, _pair(user, family)
+
+
+def revoke_family(family_id: uuid.UUID) -> None:
+    """End one login: its refresh token and every access token made from it."""
+    RefreshFamily.objects.filter(pk=family_id, revoked_at=None).update(revoked_at=timezone.now())
+
+
+@transaction.atomic
+def revoke_all(user: User) -> None:
+    """End every session and token of `user`; the object in hand gets the new version, too."""
+    RefreshFamily.objects.filter(user=user, revoked_at=None).update(revoked_at=timezone.now())
+    User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)
+    user.token_version = User.objects.values_list("token_version", flat=True).get(pk=user.pk)
+
+
+def read_access_token(raw: str) -> Claims:
+    """The claims of an access token with a good signature; no database. Raises `Unauthenticated`."""
+    return _read(_Access, raw)
+
+
+def user_of(claims: Claims) -> User:
+    """The user, while the token holds: active, of this version, family not revoked (one query).
+
+    Raises `Unauthenticated`.
+    """
+    live = RefreshFamily.objects.filter(pk=claims.family_id, user=OuterRef("pk"), revoked_at=None)
+    user = User.objects.filter(Exists(live), pk=claims.user_id, is_active=True, token_version=claims.version).first()
+    if user is None:
+        raise _invalid()
+    return user
+
+
+def authenticate_access_token(raw: str) -> User:
+    """The user a raw access token speaks for, in REST and in sockets. Raises `Unauthenticated`, never anything else."""
+    return user_of(read_access_token(raw))
+
+
+def _pair(user: User, family: RefreshFamily) -> Pair:
+    access, refresh = _Access.for_user(user), _Refresh.for_user(user)
+    for token in (access, refresh):
+        token["ver"] = user.token_version
+        token["fam"] = str(family.pk)
+    RefreshToken.objects.create(
+        jti=uuid.UUID(refresh["jti"]), family=family, expires_at=timezone.now() + _Refresh.lifetime
+    )
+    return Pair(
+        access_token=str(access),
+        refresh_token=str(refresh),
+        expires_in=int(_Access.lifetime.total_seconds()),
+    )
+
+
+def _read(kind: type[_Token], raw: Any) -> Claims:
+    if not isinstance(raw, str) or not raw.isascii() or len(raw) > MAX_TOKEN_LENGTH:
+        raise _invalid()
+    try:
+        token = kind(raw)  # type: ignore[arg-type]  # simplejwt's annotation says Token, its code takes the text
+        return Claims(
+            user_id=uuid.UUID(token["user_id"]),
+            version=int(token["ver"]),
+            family_id=uuid.UUID(token["fam"]),
+            jti=uuid.UUID(token["jti"]),
+            expires_at=datetime.fromtimestamp(token["exp"], tz=timezone.get_default_timezone()),
+        )
+    except (TokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError):
+        raise _invalid() from None
+
+
+def _invalid() -> Unauthenticated:
+    return Unauthenticated("The token is invalid or has expired.", code="invalid_token")

@@ -1,0 +1,308 @@
+"""Steps of kind `http`: one request to the public internet, with its answer as outputs."""
+
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from apps.executors.config import failed, parse
+from apps.executors.logs import CappedLog
+from apps.executors.options import Options
+from apps.executors.outputs import Unrecordable, checked_outputs, clean_text, decode
+from apps.executors.process.config import as_text
+from apps.executors.types import Sink, StepCall, StepResult
+
+if TYPE_CHECKING:
+    import httpx
+
+    from apps.executors.http_client import Transport
+
+MAX_REDIRECTS = 5
+NEVER_OURS = ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+"""Headers that frame the message: a step that sets them could smuggle a second one."""
+
+FOLLOWED_ANYWHERE = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
+"""Of a step's headers, those that go with a redirect to another origin: the others may hold credentials."""
+
+_CHARSET = re.compile(
+    r"utf-?8|us-ascii|ascii|utf-?16(le|be)?|(iso-?8859|windows|cp)-?\d+(-\d+)?|latin-?1|shift_jis|euc-(jp|kr)|"
+    r"gb(2312|k|18030)|big5|koi8-[ru]",
+    re.IGNORECASE,
+)
+
+RETRYABLE = frozenset({408, 425, 429})
+"""Statuses below 500 that ask for another attempt: timeout, too early, too many requests."""
+
+
+def _web_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.netloc.split()) != 1:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    return url
+
+
+def _a_steps_own(name: str) -> str:
+    if name.lower() in NEVER_OURS:
+        raise ValueError("is not a step's to set")
+    return name
+
+
+HeaderName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=200),
+    AfterValidator(_a_steps_own),
+]
+HeaderValue = Annotated[
+    str,
+    BeforeValidator(as_text, json_schema_input_type=str),
+    StringConstraints(pattern=r"^[\t\x20-\x7e\x80-\xff]*$", max_length=16_384),
+]
+Status = Annotated[int, Field(ge=100, le=599)]
+
+
+class Config(BaseModel):
+    """`url`, `method`, `headers`, `body` (text, or any JSON value), `expect` (statuses; without it 200 to 299)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=8_192), AfterValidator(_web_address)]
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=100)
+    body: Any = None
+    expect: list[Status] | None = Field(default=None, min_length=1, max_length=100)
+
+    def expects(self, status: int) -> bool:
+        """Whether that status is a success."""
+        return status in self.expect if self.expect is not None else 200 <= status <= 299
+
+
+_Request = Config  # within the executor `Config` is its attribute
+
+
+class TooLong(Exception):
+    """The answer does not end within the limit."""
+
+
+class HttpExecutor:
+    """Sends requests over connections that are kept between steps; nothing else is (no cookies)."""
+
+    kind = "http"
+    Config: type[BaseModel] = Config
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._transport: Transport | None = None
+
+    async def run(self, call: StepCall, sink: Sink) -> StepResult:
+        """Perform one attempt."""
+        from apps.executors.http_client import Transport
+
+        config = parse(_Request, self.kind, call.config)
+        if isinstance(config, StepResult):
+            return config
+        if self._transport is None:
+            self._transport = Transport(self._options.http_allowed_hosts)
+        log = CappedLog(sink, limit=self._options.max_log_bytes)
+        try:
+            return await self._exchange(config, _request(config, call.task_key), log, self._transport)
+        except TooLong:
+            limit = self._options.max_output_bytes
+            return failed("output", f"the response is longer than {limit} bytes", retryable=False)
+        except Exception as error:  # of five libraries: each has its row in the table
+            return _told(error)
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    async def _exchange(
+        self, config: _Request, request: "httpx.Request", log: CappedLog, transport: "Transport"
+    ) -> StepResult:
+        follow = config.expect is None or not any(300 <= status <= 399 for status in config.expect)
+        for _ in range(MAX_REDIRECTS + 1):
+            _check_scheme(request.url)
+            started = time.monotonic()
+            client = _client(transport)  # new each time: it remembers cookies
+            response = await client.send(request, stream=True, follow_redirects=False)
+            try:
+                _say(log, request, response, time.monotonic() - started)
+                if not (follow and response.next_request is not None):
+                    return await self._read(config, request, response)
+            finally:
+                await response.aclose()
+            request = _onward(config, request, response.next_request)
+        return failed("http_status", f"more than {MAX_REDIRECTS} redirects", retryable=False)
+
+    async def _read(self, config: _Request, request: "httpx.Request", response: "httpx.Response") -> StepResult:
+        status = response.status_code
+        expected = config.expects(status)
+        try:
+            body = await _body(response, self._options.max_output_bytes)
+        except (TooLong, Unrecordable, zlib.error):
+            if expected:
+                raise
+            body = b""
+        content = _content(response, body)
+        if not expected:
+            retryable = status in RETRYABLE or status >= 500
+            start = clean_text(body[:300].decode("utf-8", "replace")).strip()
+            message = f"{request.method} {_shown(request.url)} answered {status}"
+            return failed("http_status", f"{message}: {start}" if start else message, retryable=retryable)
+        headers = {
+            name.lower(): clean_text(value) for name, value in response.headers.items() if name.lower() != "set-cookie"
+        }
+        outputs = {"status": status, "headers": headers, **content}
+        return StepResult(outputs=checked_outputs(outputs, self._options.max_output_bytes))
+
+
+class _Forbidden(Exception):
+    """A URL that leads neither to http nor to https."""
+
+
+def _told(error: Exception) -> StepResult:
+    import httpcore
+    import httpx
+
+    from apps.executors.http_client import Refused
+
+    detail = f"{type(error).__name__}: {_first_line(error)}"
+    match error:
+        case Refused() | _Forbidden():
+            message = f"{error}; an administrator may name a host in HTTP_STEP_ALLOWED_HOSTS"
+            return failed("refused", message, retryable=False)
+        case Unrecordable():
+            return failed("output", f"the response cannot be recorded: {error}", retryable=False)
+        case httpx.InvalidURL() | httpcore.LocalProtocolError() | ValueError() | TypeError():
+            return failed("invalid", f"http: {detail}", retryable=False)
+        case httpx.TransportError() | httpcore.TimeoutException() | httpcore.NetworkError() | httpcore.ProtocolError():
+            return failed("connection", detail)
+        case OSError() | httpcore.UnsupportedProtocol() | zlib.error():
+            return failed("connection", detail)
+    return failed("error", f"the request failed: {detail}")
+
+
+def _client(transport: "Transport") -> "httpx.AsyncClient":
+    import httpx
+
+    from apps.executors.http_client import CONNECT_SECONDS
+
+    return httpx.AsyncClient(
+        transport=transport,
+        trust_env=False,
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+        headers={"user-agent": "ai-orchestration-platform", "accept-encoding": "identity"},
+    )
+
+
+def _request(config: _Request, idempotency_key: str) -> "httpx.Request":
+    import httpx
+
+    url = httpx.URL(config.url)
+    _check_scheme(url)
+    headers = {
+        "user-agent": "ai-orchestration-platform",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "idempotency-key": idempotency_key,
+    }
+    content: bytes | None = None
+    if isinstance(config.body, str):
+        headers["content-type"] = "text/plain; charset=utf-8"
+        content = config.body.encode()
+    elif config.body is not None:
+        headers["content-type"] = "application/json"
+        content = json.dumps(config.body, ensure_ascii=False, allow_nan=False).encode()
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in config.headers.items()]
+    own = {name for name, _ in raw}
+    raw += [(name.encode(), value.encode()) for name, value in headers.items() if name.encode() not in own]
+    if (url.username or url.password) and b"authorization" not in own:
+        raw.append((b"authorization", _basic(url)))
+    return httpx.Request(config.method, url, headers=raw, content=content)
+
+
+def _basic(url: "httpx.URL") -> bytes:
+    import base64
+
+    return b"Basic " + base64.b64encode(f"{url.username}:{url.password}".encode())
+
+
+def _check_scheme(url: "httpx.URL") -> None:
+    if url.scheme not in ("http", "https") or not url.host:
+        raise _Forbidden(f"a URL must begin with http:// or https:// and name a host, not {url.scheme or 'nothing'}:")
+    if url.port is not None and not 1 <= url.port <= 65_535:
+        raise ValueError(f"url: there is no port {url.port}")
+
+
+def _onward(config: _Request, request: "httpx.Request", following: "httpx.Request | None") -> "httpx.Request":
+    assert following is not None  # noqa: S101 -- the caller's condition
+    before, after = request.url, following.url
+    if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
+        for name in {name.lower() for name in config.headers} - FOLLOWED_ANYWHERE | {"authorization", "cookie"}:
+            following.headers.pop(name, None)
+    else:
+        following.headers.pop("cookie", None)
+    return following
+
+
+async def _body(response: "httpx.Response", limit: int) -> bytes:
+    """The body, decompressed by at most as much as is left: a bomb ends at the limit. Raises TooLong."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    decoder = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
+    if decoder is None and encoding not in ("identity", ""):
+        raise Unrecordable(f"its content-encoding is {encoding[:50]!r} although identity was asked for")
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += decoder.decompress(part, limit + 1 - len(body)) if decoder is not None else part
+        if len(body) > limit:
+            raise TooLong
+    return bytes(body)
+
+
+def _content(response: "httpx.Response", body: bytes) -> dict[str, Any]:
+    kind, _, parameters = response.headers.get("content-type", "").partition(";")
+    kind = kind.strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return {"json": decode(body.decode("utf-8-sig"))}
+        except ValueError:
+            pass
+    return {"text": clean_text(body.decode(_charset(parameters), "replace"))}
+
+
+def _charset(parameters: str) -> str:
+    for name, value in _pairs(parameters):
+        if name == "charset" and _CHARSET.fullmatch(value):
+            try:
+                b"".decode(value)
+            except LookupError:
+                break
+            return value
+    return "utf-8"
+
+
+def _pairs(parameters: str) -> Iterator[tuple[str, str]]:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        yield name.strip().lower(), value.strip().strip('"')
+
+
+def _shown(url: "httpx.URL") -> str:
+    """The URL without what may be secret: user, password, query, fragment."""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}{url.path}"[:500]
+
+
+def _say(log: CappedLog, request: "httpx.Request", response: "httpx.Response", seconds: float) -> None:
+    line = f"{request.method} {_shown(request.url)} -> {response.status_code} in {seconds * 1000:.0f} ms\n"
+    log.log("stdout", line)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:300] if lines else "no further detail"

@@ -1,0 +1,57 @@
+"""What the executors must know of the server's settings, as one value: they read no environment themselves."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from apps.core.errors import Invalid
+
+SERVER_SECRETS = (
+    "SECRET_KEY",
+    "JWT_SIGNING_KEY",
+    "VAULT_KEYS",
+    "ADMIN_PASSWORD",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CELERY_BROKER_URL",
+    "LLM_API_KEY",
+    "DAGGER_SESSION_TOKEN",
+)
+"""Variables of the server that no step's process is ever given."""
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How steps may be performed here. Raises Invalid naming the setting that is wrong.
+
+    `work_dir` is where private working directories are made; sizes are in bytes, `max_log_bytes` per attempt;
+    `children` is how many synchronous callables run at once; `http_allowed_hosts` are `host` or `host:port` that an
+    HTTP step may reach although their address is internal. `process_steps="sandboxed"` is known, but no step is
+    performed under it in this version.
+    """
+
+    work_dir: Path
+    process_steps: Literal["trusted", "off", "sandboxed"] = "off"
+    callable_modules: tuple[str, ...] = ()
+    container_runtime: Literal["none", "dagger", "docker"] = "none"
+    http_allowed_hosts: frozenset[str] = field(default_factory=frozenset)
+    max_output_bytes: int = 1 << 20
+    max_log_bytes: int = 4 << 20
+    children: int = 16
+
+    def __post_init__(self) -> None:
+        for module in self.callable_modules:
+            if not _MODULE.fullmatch(module):
+                raise Invalid(f"CALLABLE_MODULES: {module!r} is not the dotted name of a Python module.")
+        for name in ("max_output_bytes", "max_log_bytes", "children"):
+            if getattr(self, name) < 1:
+                raise Invalid(f"{name} must be 1 or more.")
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` as the team's own trusted code may see it."""
+    return {name: value for name, value in environment.items() if name not in SERVER_SECRETS}

@@ -1,0 +1,158 @@
+"""Performs `process` steps: one command, one session, one private directory, and nothing left when it is over."""
+
+import asyncio
+import errno
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from apps.executors import guard
+from apps.executors.config import failed, parse
+from apps.executors.logs import CappedLog
+from apps.executors.options import Options
+from apps.executors.process.config import Config as ProcessConfig
+from apps.executors.process.launch import (
+    NotRunnable,
+    command_line,
+    environment_of,
+    refused_by_setpriv,
+    standard_input,
+)
+from apps.executors.process.outcome import LAST_CHARACTERS, Captured, error_of, outputs_of
+from apps.executors.spawn import ChildProcess, PipeReader, uninterrupted
+from apps.executors.types import Sink, StepCall, StepResult, Stream
+
+GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL."""
+
+DRAIN_SECONDS = 1.0
+"""How long the last output is waited for when all that could write it is gone."""
+
+# What the kernel answers where another attempt would fare no better.
+_NOT_RUNNABLE = frozenset({errno.E2BIG, errno.EACCES, errno.ENOENT, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP})
+
+_REFUSED = {
+    "off": (
+        "Commands of the host are switched off here (PROCESS_STEPS=off), for they run as the server's own user. Give"
+        " the step an `image` to run it in a container, use a `python` step, or set PROCESS_STEPS=trusted where every"
+        " author of a workflow is trusted."
+    ),
+    "sandboxed": (
+        "PROCESS_STEPS=sandboxed is not available in this version. Give the step an `image` to run it in a container,"
+        " use a `python` step, or set PROCESS_STEPS=trusted where every author of a workflow is trusted."
+    ),
+}
+
+
+class ProcessExecutor:
+    """Runs commands of the host, which may do whatever the worker's user may: for trusted authors only."""
+
+    kind = "process"
+    Config: type[BaseModel] = ProcessConfig
+
+    def __init__(self, options: Options, guard: guard.Guard) -> None:
+        self._options = options
+        self._guard = guard
+
+    async def run(self, call: StepCall, sink: Sink) -> StepResult:
+        """Perform one attempt; a cancel gives the command SIGTERM, `GRACE_SECONDS`, and SIGKILL to all it started."""
+        if self._options.process_steps != "trusted":
+            return failed("refused", _REFUSED.get(self._options.process_steps, _REFUSED["off"]), retryable=False)
+        config = parse(ProcessConfig, self.kind, call.config)
+        if isinstance(config, StepResult):
+            return config
+        log = CappedLog(sink, limit=self._options.max_log_bytes)
+        try:
+            return await self._perform(call, config, log)
+        except NotRunnable as error:
+            return failed("invalid", f"The command cannot be started: {error}", retryable=False)
+        except OSError as error:
+            return failed("unavailable", f"The command could not be run: {error.strerror or error}.")
+        except Exception as error:
+            return failed("error", f"The command could not be run: {error}")
+
+    async def close(self) -> None:
+        """Nothing is kept: a command ends with its attempt."""
+
+    async def _perform(self, call: StepCall, config: ProcessConfig, log: CappedLog) -> StepResult:
+        mark = self._guard.mark("command")
+        directory = self._guard.directory(mark)
+        try:
+            return await self._run_in(directory, mark, call, config, log)
+        finally:
+            await uninterrupted(asyncio.to_thread(guard.remove, directory))
+
+    async def _run_in(
+        self, directory: Path, mark: str, call: StepCall, config: ProcessConfig, log: CappedLog
+    ) -> StepResult:
+        stdout, stderr = Captured(self._options.max_output_bytes), Captured(LAST_CHARACTERS)
+        with _pipe("stdout", stdout, log) as out, _pipe("stderr", stderr, log) as err:
+            child = _start(directory, mark, call, config, (out, err))
+            try:
+                returncode = await asyncio.shield(child.exited)
+            except asyncio.CancelledError:
+                await child.destroy(grace=GRACE_SECONDS)
+                raise
+            await child.sweep()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await out.ended.wait()
+                    await err.ended.wait()
+        if returncode == 0:
+            return self._completed(stdout, log)
+        error = error_of(returncode, stderr)
+        if refused_by_setpriv(returncode, stderr.text):
+            raise NotRunnable(error.message.rpartition("setpriv: ")[2])
+        return StepResult(error=error)
+
+    def _completed(self, stdout: Captured, log: CappedLog) -> StepResult:
+        try:
+            outputs, remark = outputs_of(stdout, self._options.max_output_bytes)
+        except ValueError as error:
+            return failed("output", str(error), retryable=False)
+        log.log("stderr", remark)
+        return StepResult(outputs=outputs)
+
+
+def _start(
+    directory: Path, mark: str, call: StepCall, config: ProcessConfig, pipes: tuple[PipeReader, PipeReader]
+) -> ChildProcess:
+    environment = environment_of(call, config.environment, directory)
+    command = command_line(config.command, path=environment["PATH"], directory=directory)
+    with ExitStack() as stack:
+        stdin = subprocess.DEVNULL
+        if call.stdin:
+            stdin = stack.enter_context(standard_input(call.stdin, directory)).fileno()
+        try:
+            child = ChildProcess(
+                command,
+                mark=mark,
+                environment=environment,
+                directory=directory,
+                stdin=stdin,
+                stdout=pipes[0].write_end,
+                stderr=pipes[1].write_end,
+            )
+        except OSError as error:
+            if error.errno in _NOT_RUNNABLE:
+                raise NotRunnable(f"{error.strerror}.") from error
+            raise
+    for pipe in pipes:
+        pipe.handed_over()
+    return child
+
+
+@contextmanager
+def _pipe(stream: Stream, captured: Captured, log: CappedLog) -> Iterator[PipeReader]:
+    def receive(text: str) -> None:
+        captured.add(text)
+        log.log(stream, text)
+
+    pipe = PipeReader(receive)
+    try:
+        yield pipe
+    finally:
+        pipe.close()

@@ -1,0 +1,52 @@
+"""What a callable with a parameter named `context` is given. Imported by child processes: nothing heavy here."""
+
+from collections.abc import Callable, Mapping
+
+
+class Context:
+    """Which attempt of which step this is, and the ways to report from it.
+
+    `attempt` counts from 1. `task_key` is the same for every attempt, `attempt_key` differs: pass either on as an
+    idempotency key.
+    """
+
+    __slots__ = (
+        "_log",
+        "_progress",
+        "attempt",
+        "attempt_key",
+        "execution_id",
+        "step_id",
+        "task_key",
+        "workflow_id",
+    )
+
+    def __init__(
+        self,
+        identity: Mapping[str, str],
+        *,
+        attempt: int,
+        log: Callable[[str], None],
+        progress: Callable[[float, str], None],
+    ) -> None:
+        self.attempt = attempt
+        self.task_key = identity["task_key"]
+        self.attempt_key = identity["attempt_key"]
+        self.workflow_id = identity["workflow_id"]
+        self.execution_id = identity["execution_id"]
+        self.step_id = identity["step_id"]
+        self._log = log
+        self._progress = progress
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Say how far the step is, 0 to 100; a value outside is held at the edge. Raises TypeError or ValueError."""
+        self._progress(float(percent), str(message))
+
+    def log(self, text: str) -> None:
+        """Append a line to the step's log."""
+        line = str(text)
+        self._log(line if line.endswith("\n") else line + "\n")
+
+
+IDENTITY = ("task_key", "attempt_key", "workflow_id", "execution_id", "step_id")
+"""The text fields that a context takes from a `StepCall`, under the same names."""

@@ -1,0 +1,1 @@
+"""What monitoring answers over HTTP."""

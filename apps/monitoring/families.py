@@ -1,0 +1,135 @@
+"""Every metric of the platform's own, with its type, labels and meaning: the table that all else is derived from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+EXECUTION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""Seconds. Wide: an execution is a no-op chain or a night's training."""
+STEP_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A family before it has samples. `name` is as exposed, a counter's with its `_total`."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def empty(self) -> Family:
+        """The family without samples."""
+        kind = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+        family: Family = kind[self.type](self.name, self.help, labels=self.labels)
+        return family
+
+
+_WORKFLOW, _STEP = ("workflow_id",), ("workflow_id", "step_id")
+
+FROM_THE_DATABASE: tuple[Declared, ...] = (
+    Declared(
+        name="dagger_workflow_executions_total",
+        type="counter",
+        help="Executions that have ended, by workflow and final status.",
+        labels=(*_WORKFLOW, "status"),
+    ),
+    Declared(
+        name="dagger_workflow_execution_duration_seconds",
+        type="histogram",
+        help="Time from the first step's start to the end, of executions that have begun and ended.",
+        labels=_WORKFLOW,
+    ),
+    Declared(
+        name="dagger_step_executions_total",
+        type="counter",
+        help="Steps of executions that have ended, by final status; a step is counted once, however often tried.",
+        labels=(*_STEP, "status"),
+    ),
+    Declared(
+        name="dagger_step_execution_duration_seconds",
+        type="histogram",
+        help="Time the last attempt of a step took, of steps that were attempted and have ended.",
+        labels=_STEP,
+    ),
+    Declared(
+        name="dagger_step_retries_total",
+        type="counter",
+        help="Further attempts of steps, after a failure or the loss of their performer.",
+        labels=_STEP,
+    ),
+    Declared(
+        name="dagger_errors_total",
+        type="counter",
+        help="Steps that failed or timed out for good, and executions that did so for a reason of their own, by type.",
+        labels=("error_type",),
+    ),
+    Declared(
+        name="dagger_concurrent_workflows", type="gauge", help="Executions that have begun and not ended, trackers too."
+    ),
+    Declared(name="dagger_concurrent_steps", type="gauge", help="Steps that a worker or an agent holds now."),
+    Declared(
+        name="dagger_queue_depth", type="gauge", help="Steps that could be claimed now, by queue.", labels=("queue",)
+    ),
+    Declared(
+        name="dagger_queue_oldest_task_age_seconds",
+        type="gauge",
+        help="How long the oldest claimable step of a queue has been claimable; 0 when there is none.",
+        labels=("queue",),
+    ),
+    Declared(
+        name="dagger_workers",
+        type="gauge",
+        help="Worker processes: live, draining, or lost (silent for a whole lease).",
+        labels=("state",),
+    ),
+    Declared(
+        name="dagger_metrics_last_collect_timestamp_seconds",
+        type="gauge",
+        help="Unix time at which the database was last read for these metrics.",
+    ),
+)
+
+OF_THE_PROCESS: tuple[Declared, ...] = (
+    Declared(
+        name="dagger_build_info",
+        type="gauge",
+        help="Always 1; the versions are the labels.",
+        labels=("version", "python_version", "django_version"),
+    ),
+    Declared(name="dagger_memory_usage_bytes", type="gauge", help="Memory of this host that is in use."),
+    Declared(name="dagger_memory_limit_bytes", type="gauge", help="Memory of this host."),
+    Declared(
+        name="dagger_cpu_usage_percent",
+        type="gauge",
+        help="Share of this host's CPU time in use, 0 to 100, over the last seconds.",
+    ),
+    Declared(
+        name="dagger_disk_usage_bytes",
+        type="gauge",
+        help="Space in use on the file system that holds the data directory.",
+        labels=("mount",),
+    ),
+    Declared(
+        name="dagger_disk_size_bytes",
+        type="gauge",
+        help="Size of the file system that holds the data directory.",
+        labels=("mount",),
+    ),
+    Declared(
+        name="dagger_trace_exporter_up",
+        type="gauge",
+        help="Whether the trace collector took the last batch of this server process; absent before the first.",
+    ),
+    Declared(
+        name="dagger_trace_spans_dropped_total",
+        type="counter",
+        help="Spans of this server process that the trace collector did not take.",
+    ),
+)
+
+OURS: tuple[Declared, ...] = FROM_THE_DATABASE + OF_THE_PROCESS

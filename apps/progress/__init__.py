@@ -1,0 +1,1 @@
+"""Live progress: what somebody watches, told without a loss."""

@@ -1,0 +1,1 @@
+"""REST of progress: translate in, translate out."""

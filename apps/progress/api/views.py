@@ -1,0 +1,201 @@
+"""The endpoints under /progress: where an execution is, was and will be; reports from outside; tickets for sockets."""
+
+from typing import TYPE_CHECKING, Any
+
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.api.permissions import DeclaredPermission, declared
+from apps.accounts.models import User
+from apps.accounts.permissions import Permission
+from apps.accounts.tokens import Claims
+from apps.core.api.problems import pointer
+from apps.core.api.viewsets import GenericAPIView
+from apps.core.errors import Invalid, Problem, TooLarge, Unauthenticated
+from apps.progress import tickets
+from apps.progress.api import serializers
+from apps.progress.credentials import Credential
+from apps.workflows.models import Execution, Workflow
+from apps.workflows.selectors import progress
+from apps.workflows.services import requests, trackers
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+MAX_EVENTS = 1000
+PAGE = 100
+_MAX_SEQ = 2**63 - 1
+
+
+class OnSomeWorkflow(DeclaredPermission):
+    """As declared, by role; or on some workflow that is the caller's own or was granted: the object decides then."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        """Whether there is anything this caller could ask for here."""
+        if super().has_permission(request, view):
+            return True
+        code = declared(view, str(request.method))
+        return code is not None and Workflow.objects.visible_to(request.user, Permission(code)).exists()
+
+
+class SnapshotView(GenericAPIView):
+    """Where an execution is."""
+
+    required_permissions = {"GET": Permission.PROGRESS_READ}
+    permission_classes = [OnSomeWorkflow]
+    serializer_class = serializers.SnapshotSerializer
+
+    @extend_schema(operation_id="progress_read")
+    def get(self, request: Request, workflow_id: str) -> Response:
+        """The state of a workflow's newest execution, or of the execution of that id, with all its steps."""
+        return Response(progress.snapshot(progress.target(request.user, workflow_id)))
+
+
+class HistoryView(GenericAPIView):
+    """What happened in an execution."""
+
+    required_permissions = {"GET": Permission.PROGRESS_READ}
+    permission_classes = [OnSomeWorkflow]
+    serializer_class = serializers.HistorySerializer
+
+    @extend_schema(
+        operation_id="progress_history",
+        parameters=[
+            OpenApiParameter("after", int, description="Events after this `seq`; 0 is the beginning."),
+            OpenApiParameter("limit", int, description=f"Events of a page, at most {MAX_EVENTS:,}."),
+        ],
+    )
+    def get(self, request: Request, workflow_id: str) -> Response:
+        """The journal in order. `next` names the execution, so that pages stay within it when a newer one begins."""
+        after = _whole(request, "after", 0, least=0, most=_MAX_SEQ)
+        limit = _whole(request, "limit", PAGE, least=1, most=MAX_EVENTS)
+        execution = progress.target(request.user, workflow_id)
+        found = progress.events_after(execution.pk, after, limit + 1)
+        results = found[:limit]
+        more = None
+        if len(found) > limit:
+            more = request.build_absolute_uri(
+                f"/progress/{execution.pk}/history?after={results[-1]['seq']}&limit={limit}"
+            )
+        return Response({"results": results, "next": more})
+
+
+class EstimateView(GenericAPIView):
+    """When an execution will be done."""
+
+    required_permissions = {"GET": Permission.PROGRESS_READ}
+    permission_classes = [OnSomeWorkflow]
+    serializer_class = serializers.EstimateSerializer
+
+    @extend_schema(operation_id="progress_estimate")
+    def get(self, request: Request, workflow_id: str) -> Response:
+        """Judged by earlier executions; null and a reason where nothing can be said."""
+        return Response(progress.estimate(progress.target(request.user, workflow_id)))
+
+
+class UpdateView(GenericAPIView):
+    """Reports from outside."""
+
+    required_permissions = {"POST": Permission.PROGRESS_UPDATE}
+    permission_classes = [OnSomeWorkflow]
+    serializer_class = serializers.UpdateSerializer
+
+    @extend_schema(
+        operation_id="progress_update",
+        request=PolymorphicProxySerializer(
+            component_name="ProgressUpdate",
+            serializers=[serializers.UpdateSerializer, serializers.UpdateSerializer(many=True)],
+            resource_type_field_name=None,
+            many=False,
+        ),
+        responses=serializers.UpdatedSerializer,
+        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
+    )
+    def post(self, request: Request) -> Response:
+        """One report or an array of up to 1,000, carried out together or not at all; an unknown id makes a tracker."""
+        user, body = _account(request), request.data
+        many = isinstance(body, list)
+        updates = [serializers.update_of(given) for given in self._validated(body, many=many)]
+
+        def act() -> Any:
+            answers = [_answer(row) for row in trackers.update(updates, by=user)]
+            return answers if many else answers[0]
+
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return Response(_one(act, many=many))
+        digest = requests.digest_of("POST", request.path, body)
+        return Response(requests.once(user, key, digest, lambda: _one(act, many=many)))
+
+    def _validated(self, body: Any, *, many: bool) -> list[dict[str, Any]]:
+        if many and len(body) > trackers.MAX_UPDATES:
+            raise TooLarge(f"An array holds at most {trackers.MAX_UPDATES:,} reports.")
+        if many and not body:
+            raise Invalid("The array is empty: send at least one report.")
+        serializer = self.get_serializer(data=body, many=many)
+        serializer.is_valid(raise_exception=True)
+        return list(serializer.validated_data) if many else [dict(serializer.validated_data)]
+
+
+class TicketView(GenericAPIView):
+    """A way into the socket for pages that cannot send a header."""
+
+    required_permissions = {"POST": Permission.PROGRESS_READ}
+    permission_classes = [OnSomeWorkflow]
+    serializer_class = serializers.TicketSerializer
+
+    @extend_schema(operation_id="progress_ticket", request=None)
+    def post(self, request: Request) -> Response:
+        """A single-use ticket: `/progress/ws?ticket=…`, within 30 seconds."""
+        _account(request)
+        claims = request.auth if isinstance(request.auth, Claims) else None
+        session = None if claims else request._request.session.session_key
+        ticket = tickets.issue(Credential(claims=claims, session_key=session))
+        return Response({"ticket": ticket, "expires_in": tickets.LIFETIME})
+
+
+def _account(request: Request) -> User:
+    if not request.user.is_authenticated:  # a role of the anonymous cannot own a tracker or make a ticket
+        raise Unauthenticated("Authentication credentials were not provided.")
+    return request.user
+
+
+def _one(act: Any, *, many: bool) -> Any:
+    """The answer of `act`; the pointers of a single report have no index."""
+    try:
+        return act()
+    except Invalid as error:
+        if many:
+            raise
+        problems = [
+            Problem(pointer=p.pointer.removeprefix("/0"), code=p.code, message=p.message) for p in error.problems
+        ]
+        raise Invalid(error.detail, code=error.code, problems=problems) from None
+
+
+def _answer(row: Execution) -> dict[str, Any]:
+    return {
+        "workflow_id": row.workflow.slug,
+        "execution_id": str(row.pk),
+        "status": row.status,
+        "percent_complete": row.percent,
+        "seq": row.seq,
+    }
+
+
+def _whole(request: Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A whole number of the query. Raises `Invalid` for what is none; more than `most` is `most`."""
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if text.isascii() and text.isdigit():
+        digits = text.lstrip("0") or "0"
+        value = most if len(digits) > len(str(most)) else min(int(digits), most)
+        if value >= least:
+            return value
+    message = f"must be a whole number from {least}"
+    raise Invalid(
+        f"The query parameter `{name}` {message}.",
+        problems=[Problem(pointer=pointer(name), code="invalid", message=message)],
+    )

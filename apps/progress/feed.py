@@ -1,0 +1,306 @@
+"""One feed for each server process: reads the new events of executions that somebody watches once, and fans them out.
+
+The journal is the truth: rings of the doorbell say only when to look, and whoever misses one is served by the poll.
+Each reader has a cursor for each execution and gets the events after it, every one once and in order.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+
+from apps.core import bell
+from apps.progress import payloads
+from apps.progress.outbox import Frame, Outbox
+from apps.workflows.selectors import progress
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+GATHER_SECONDS = 0.02  # rings that come this close together are one look
+PAGE = 200  # events of one execution that are read at a time
+MOST_AT_ONCE = 600  # frames of one look, less than an outbox holds; between looks it is emptied
+NEW_WINDOW = timedelta(seconds=60)  # an execution's id is older than its commit by less than this
+MAX_NEW = 5000
+
+THREADS = 4
+
+_threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="progress")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call code that uses the database, off the loop and off the one thread that Django's own sync code shares."""
+    call: Any = database_sync_to_async(function, thread_sensitive=False, executor=_threads)
+    answer: T = await call(*args, **kwargs)
+    return answer
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """Whoever is fed. `found` are executions that began since a reader of everything came."""
+
+    outbox: Outbox
+    found: set[UUID] = field(default_factory=set)
+    new: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    """An execution that is watched. `seq` is how far the feed has read; `readers` have their own cursors."""
+
+    slug: str
+    seq: int
+    readers: dict[Reader, int] = field(default_factory=dict)
+
+
+class Feed:
+    """The feed of one event loop; use `feed()`."""
+
+    def __init__(self) -> None:
+        self._watches: dict[UUID, _Watch] = {}
+        self._newest: dict[UUID, dict[Reader, UUID]] = {}  # workflow → reader → newest execution it knows of
+        self._roaming: set[Reader] = set()
+        self._known: set[UUID] | None = None  # executions of the last minute, while somebody watches everything
+        self._readers: set[Reader] = set()
+        self._rung = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    def enter(self, reader: Reader) -> None:
+        """Take in a reader; the feed runs while it has any."""
+        self._readers.add(reader)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="progress-feed")
+
+    def leave(self, reader: Reader) -> None:
+        """Nothing more for this reader, from this moment on."""
+        self._readers.discard(reader)
+        self._roaming.discard(reader)
+        if not self._roaming:
+            self._known = None
+        for workflow in [w for w, readers in self._newest.items() if reader in readers]:
+            self.forget_newer(reader, workflow)
+        for execution in self.followed(reader):
+            self.unfollow(reader, execution)
+        if not self._readers and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def followed(self, reader: Reader) -> list[UUID]:
+        """The executions whose further events this reader gets."""
+        return [execution for execution, watch in self._watches.items() if reader in watch.readers]
+
+    def unfollow(self, reader: Reader, execution: UUID) -> None:
+        """No further events of this execution for this reader."""
+        watch = self._watches.get(execution)
+        if watch is not None and watch.readers.pop(reader, None) is not None and not watch.readers:
+            del self._watches[execution]
+
+    async def follow(self, reader: Reader, execution: UUID, slug: str, *, after: int, fresh: bool = False) -> None:
+        """Every event after `after`: first those that are history, in pages and no faster than they are sent.
+
+        `fresh` means `after` was the present a moment ago, so the feed's own next look is soon enough.
+        """
+        cursor = after
+        watch = self._watches.get(execution)
+        if not (fresh and (watch is None or watch.seq <= cursor)):
+            while True:
+                frames = await in_thread(_read, execution, slug, cursor, PAGE)
+                for frame in frames:
+                    reader.outbox.put(frame)
+                    cursor = frame.seq
+                if frames and frames[-1].last:
+                    return
+                watch = self._watches.get(execution)
+                if len(frames) < PAGE and (watch is None or watch.seq <= cursor):
+                    break
+                await reader.outbox.room()
+        # Nothing was awaited since `watch` was looked at: what the feed reads next comes after its `seq`, which is
+        # not beyond this cursor, and what of it the cursor has passed is left out below. So no gap and no double.
+        if reader not in self._readers:
+            return
+        watch = self._watches.setdefault(execution, _Watch(slug=slug, seq=cursor))
+        watch.readers[reader] = cursor
+        self._rung.set()
+
+    def tell_newer(self, reader: Reader, workflow: UUID, than: UUID) -> None:
+        """Announce executions of a workflow that are newer than the one given."""
+        self._newest.setdefault(workflow, {})[reader] = than
+        self._rung.set()
+
+    def forget_newer(self, reader: Reader, workflow: UUID) -> None:
+        """Announce no more executions of a workflow."""
+        readers = self._newest.get(workflow, {})
+        readers.pop(reader, None)
+        if not readers:
+            self._newest.pop(workflow, None)
+
+    async def roam(self, reader: Reader) -> None:
+        """From here on tell this reader (`found`, `new`) of every execution that begins, whoever may read it."""
+        if self._known is None:
+            known = await in_thread(_recent)
+            self._known = known if self._known is None else self._known
+        self._roaming.add(reader)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        listener = await in_thread(_listen)
+        try:
+            with _Ear(listener, self._rung) as ear:
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._rung.wait(), POLL_SECONDS)
+                        await asyncio.sleep(GATHER_SECONDS)
+                    self._rung.clear()
+                    try:
+                        await ear.hear()
+                        while await self._look():
+                            await asyncio.sleep(0)  # the sockets' turn
+                        await self._look_for_new()
+                    except Exception:
+                        logger.exception("the feed could not look; it will again")
+                        await asyncio.sleep(POLL_SECONDS)
+        finally:
+            if listener is not None:
+                listener.close()
+
+    async def _look(self) -> bool:
+        """Read and hand on what is new; whether there was more than one look takes."""
+        asked = {execution: watch.seq for execution, watch in self._watches.items()}
+        if not asked:
+            return False
+        slugs = {execution: self._watches[execution].slug for execution in asked}
+        frames, more = await in_thread(_news, asked, slugs)
+        for frame in frames:
+            self._deliver(frame)
+        return more
+
+    def _deliver(self, frame: Frame) -> None:
+        watch = self._watches.get(frame.execution_id)
+        # Only what comes next: a look that was begun for an earlier watch of the same execution may be ahead.
+        if watch is None or frame.seq != watch.seq + 1:
+            return
+        watch.seq = frame.seq
+        for reader, cursor in watch.readers.items():
+            if frame.seq > cursor:
+                watch.readers[reader] = frame.seq
+                reader.outbox.put(frame)
+        if frame.last:
+            self._watches.pop(frame.execution_id, None)
+
+    async def _look_for_new(self) -> None:
+        if self._newest:
+            asked = {workflow: min(readers.values()) for workflow, readers in self._newest.items()}
+            for row in await in_thread(progress.newer_executions, asked):
+                frame = payloads.execution(row)
+                readers = self._newest.get(row.workflow_id, {})
+                for reader, known in readers.items():
+                    if row.pk > known:
+                        readers[reader] = row.pk
+                        reader.outbox.put(frame)
+        if self._roaming:
+            recent = await in_thread(_recent)
+            new = recent - self._known if self._known is not None else set()
+            self._known = recent if self._roaming else None
+            for reader in self._roaming if new else ():
+                reader.found |= new
+                reader.new.set()
+
+
+class _Ear:
+    """Watches the doorbell's descriptor; the bell itself is read in a thread, since on PostgreSQL it may reconnect."""
+
+    def __init__(self, listener: bell.Listener | None, rung: asyncio.Event) -> None:
+        self._listener = listener
+        self._rung = rung
+        self._loop = asyncio.get_running_loop()
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> "_Ear":
+        self._attend()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ignore()
+
+    def _attend(self) -> None:
+        if self._listener is not None and self._descriptor is None:
+            with contextlib.suppress(OSError, ValueError):  # it is gone; the poll remains
+                descriptor = self._listener.fileno()
+                self._loop.add_reader(descriptor, self._ring)
+                self._descriptor = descriptor
+
+    def _ignore(self) -> None:
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._descriptor = None
+
+    def _ring(self) -> None:
+        self._ignore()  # until it was read
+        self._rung.set()
+
+    async def hear(self) -> None:
+        """Empty the bell and listen again. Which ids rang does not matter: a look costs one query for all."""
+        self._ignore()
+        if self._listener is not None:
+            await in_thread(self._listener.read)
+        self._attend()
+
+
+def _listen() -> bell.Listener | None:
+    try:
+        return bell.listen("events")
+    except Exception:
+        logger.warning("no doorbell can be heard; the feed polls", exc_info=True)
+        return None
+
+
+def _read(execution: UUID, slug: str, after: int, limit: int) -> list[Frame]:
+    told = progress.events_after(execution, after, limit)
+    return [payloads.event(one, execution_id=execution, slug=slug) for one in told]
+
+
+def _news(asked: Mapping[UUID, int], slugs: Mapping[UUID, str]) -> tuple[list[Frame], bool]:
+    """The events after each execution's number, and whether there were more than one look takes."""
+    frames: list[Frame] = []
+    more = False
+    for some in _chunks(asked, 500):
+        for execution, seq in progress.positions(some).items():
+            if seq <= asked[execution]:
+                continue
+            if len(frames) >= MOST_AT_ONCE:
+                return frames, True
+            read = _read(execution, slugs[execution], asked[execution], PAGE)
+            more = more or len(read) == PAGE
+            frames += read
+    return frames, more
+
+
+def _chunks(items: Iterable[UUID], size: int) -> Iterable[list[UUID]]:
+    all_of_them = list(items)
+    for start in range(0, len(all_of_them), size):
+        yield all_of_them[start : start + size]
+
+
+def _recent() -> set[UUID]:
+    return set(progress.created_since(datetime.now(UTC) - NEW_WINDOW, limit=MAX_NEW))
+
+
+_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, Feed] = WeakKeyDictionary()
+
+
+def feed() -> Feed:
+    """The feed of the running loop."""
+    return _feeds.setdefault(asyncio.get_running_loop(), Feed())

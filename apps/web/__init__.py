@@ -1,0 +1,1 @@
+"""Pages for people. Nothing here writes to the database."""

@@ -1,0 +1,1 @@
+"""Performers of ours: worker processes, their supervisor, the reaper."""

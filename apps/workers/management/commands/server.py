@@ -1,0 +1,33 @@
+"""`manage.py server`: the HTTP and WebSocket server of this installation, and nothing else."""
+
+from typing import Any
+
+from daphne.cli import CommandLineInterface
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apps.workers.processes import end_with_parent, port_is_free
+
+
+class Command(BaseCommand):
+    """One server process (daphne)."""
+
+    requires_system_checks: list[str] = []  # `make check` and `migrate` run them; this starts in a tenth of the time
+    help = "Serves HTTP and WebSockets on HOST:PORT until SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Its options; the defaults are the settings'."""
+        parser.add_argument("--host", default=settings.ENV.HOST)
+        parser.add_argument("--port", type=int, default=settings.ENV.PORT)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Serve. Raises CommandError when the port is taken."""
+        end_with_parent()
+        host, port = options["host"], options["port"]
+        if not port_is_free(host, port):
+            raise CommandError(f"port {port} on {host} is taken; set PORT to a free one, or stop what listens there")
+        CommandLineInterface().run(
+
+            ["--bind", host, "--port", str(port), "--no-server-name", "-v", "0", "--http-timeout", "120",
+             "--websocket_timeout", "-1", "--application-close-timeout", "5", "orchestration.asgi:application"]
+        )  # fmt: skip

@@ -1,0 +1,30 @@
+"""What a process of ours does about its parent and its port before it begins."""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, whatever kills it (Linux; elsewhere nothing happens)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() == 1 and os.environ.get("PLATFORM_SUPERVISED"):
+        os.kill(os.getpid(), signal.SIGTERM)  # it died before we asked
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server may listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

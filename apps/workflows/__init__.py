@@ -1,0 +1,1 @@
+"""The only app that knows what an execution is."""

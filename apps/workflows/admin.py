@@ -1,0 +1,160 @@
+"""Admin pages of what the engine keeps: to read, search and filter, and to cancel.
+
+Only services write these tables, so there is nothing to add, change or delete here.
+"""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+
+from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.permissions import Permission as P
+from apps.core.errors import PlatformError
+from apps.workflows.engine.states import TERMINAL, Status
+from apps.workflows.models import Execution, Performer, Task, Workflow, WorkflowVersion
+from apps.workflows.services import executions
+
+
+class ReadOnlyAdmin(PermissionModelAdmin):
+    """Rows that only the engine writes: `permissions` may name `view` and nothing else."""
+
+    show_full_result_count = False  # counting millions of rows to show a hundred
+    list_per_page = 50
+    actions: Any = None
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:  # noqa: ARG002
+        """Every field."""
+        return [field.name for field in self.model._meta.fields] + list(self.readonly_fields)
+
+
+def _page_of(name: str, *args: Any) -> str:
+    """A link to a page under `/ui/`; empty where this installation serves no pages."""
+    try:
+        return format_html('<a href="{}">open</a>', reverse(name, args=args))
+    except NoReverseMatch:
+        return ""
+
+
+class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # no generic at run time
+    """The versions of a workflow: immutable."""
+
+    model = WorkflowVersion
+    fields = readonly_fields = ("number", "created_at", "created_by", "checksum", "definition")
+    ordering = ("-number",)
+    extra = 0
+    can_delete = False
+    show_change_link = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Whoever sees the workflow: the page around it has asked."""
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """A version is made by saving a definition through the API."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(ReadOnlyAdmin):
+    """Workflows with their versions."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.WORKFLOW_READ}
+    list_display = ("name", "slug", "kind", "version_number", "owner", "updated_at", "page")
+    list_filter = ("kind", ("owner", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("owner",)
+    search_fields = ("name", "slug", "description", "owner__username")
+    ordering = ("-updated_at", "-id")
+    inlines = (VersionInline,)
+    readonly_fields = ("page",)
+
+    @admin.display(description="page")
+    def page(self, workflow: Workflow) -> str:
+        """Its page for people."""
+        return _page_of("ui-workflow", workflow.slug)
+
+
+@admin.register(Execution)
+class ExecutionAdmin(ReadOnlyAdmin):
+    """Executions; the action asks them to stop."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.WORKFLOW_READ}
+    list_display = ("workflow", "status", "progress", "page", "requested_by", "created_at", "finished_at", "id")
+    list_filter = ("status", "created_at")  # a workflow is found by the search: there may be thousands
+    list_select_related = ("workflow", "requested_by")
+    search_fields = ("id", "workflow__slug", "workflow__name", "requested_by__username", "trace_id")
+    ordering = ("-id",)
+    readonly_fields = ("page",)
+    actions = ("cancel",)
+
+    @admin.display(description="progress", ordering="percent")
+    def progress(self, execution: Execution) -> str:
+        """Percent; none of what failed or was cancelled, where steps that never ran count as ended."""
+        told = execution.status == Status.COMPLETED or execution.status not in TERMINAL
+        return f"{execution.percent:.0f} %" if told else "–"
+
+    @admin.display(description="page")
+    def page(self, execution: Execution) -> str:
+        """Its page for people, with live bars."""
+        return _page_of("ui-execution", execution.pk)
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Whether the action is offered; each execution is asked again."""
+        return Execution.objects.visible_to(request.user, P.TASK_DELETE).exists()
+
+    @admin.action(description="Cancel the selected executions", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Execution]) -> None:
+        """Ask each to stop and say what came of it; one that refuses does not keep the others."""
+        allowed = set(Execution.objects.visible_to(request.user, P.TASK_DELETE).filter(pk__in=chosen).values_list("pk"))
+        asked = 0
+        for execution in chosen.order_by("id"):
+            if (execution.pk,) not in allowed:
+                self.message_user(request, f"{execution.pk}: this needs {P.TASK_DELETE.value}.", messages.ERROR)
+                continue
+            try:
+                executions.cancel(execution, by=request.user)  # type: ignore[arg-type]  # the site lets in users only
+            except PlatformError as refusal:
+                self.message_user(request, f"{execution.pk}: {refusal.detail}.", messages.WARNING)
+            else:
+                asked += 1
+        if asked:
+            self.message_user(request, f"{asked} asked to stop.", messages.SUCCESS)
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    """Tasks: where each step of each execution is, and who holds it."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.TASK_READ}
+    list_display = (
+        "step_id", "execution_id", "status", "queue", "fence", "failures", "losses", "lease_owner", "started_at",
+        "finished_at", "page",
+    )  # fmt: skip
+    list_filter = ("status", "queue", "started_at")
+    search_fields = ("step_id", "lease_owner", "execution__id", "execution__workflow__slug")
+    ordering = ("-id",)
+    raw_id_fields = ("execution",)
+    readonly_fields = ("page",)
+
+    @admin.display(description="page")
+    def page(self, task: Task) -> str:
+        """The page of its execution."""
+        return _page_of("ui-execution", task.execution_id)
+
+
+@admin.register(Performer)
+class PerformerAdmin(ReadOnlyAdmin):
+    """Workers and agents, and when each was last heard of."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("name", "kind", "load", "slots", "draining", "started_at", "seen_at")
+    list_filter = ("kind", "draining")
+    search_fields = ("name",)
+    ordering = ("-seen_at", "name")

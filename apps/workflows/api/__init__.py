@@ -1,0 +1,1 @@
+"""REST: translate in, call one service or selector, translate out."""

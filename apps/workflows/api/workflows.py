@@ -1,0 +1,193 @@
+"""`/workflows`: definitions and their versions, and the way to execute them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from django.db.models import Q, QuerySet
+from django_filters.filters import CharFilter, ChoiceFilter
+from django_filters.filterset import FilterSet
+from django_filters.rest_framework.backends import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from opentelemetry import trace
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.permissions import Permission
+from apps.core.api.parsers import JSONParser
+from apps.core.api.viewsets import GenericViewSet
+from apps.workflows.api import serializers
+from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.parsers import DEFINITION_PARSERS
+from apps.workflows.definition.schema import json_schema
+from apps.workflows.models import Execution, Workflow, WorkflowVersion
+from apps.workflows.services import executions, workflows
+from apps.workflows.services.requests import digest_of, once
+
+SLUG = "[A-Za-z0-9_-]+"
+DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenApiTypes.STR}
+
+
+class WorkflowFilter(FilterSet):
+    """`?tag=`, `?search=` (name, id and description), `?kind=`."""
+
+    tag = CharFilter(method="tagged")
+    search = CharFilter(method="found")
+    kind = ChoiceFilter(choices=Workflow.Kind.choices)
+
+    class Meta:
+        model = Workflow
+        fields: list[str] = []
+
+    def tagged(self, rows: QuerySet[Workflow], _name: str, tag: str) -> QuerySet[Workflow]:
+        """Those with this tag: in JSON text a tag stands between quotes."""
+        return rows.filter(tags__icontains=json.dumps(tag))
+
+    def found(self, rows: QuerySet[Workflow], _name: str, text: str) -> QuerySet[Workflow]:
+        """Those with these words."""
+        return rows.filter(Q(name__icontains=text) | Q(slug__icontains=text) | Q(description__icontains=text))
+
+
+class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
+    """Named definitions."""
+
+    required_permissions = {
+        "list": Permission.WORKFLOW_READ,
+        "retrieve": Permission.WORKFLOW_READ,
+        "create": Permission.WORKFLOW_CREATE,
+        "update": Permission.WORKFLOW_UPDATE,
+        "destroy": Permission.WORKFLOW_DELETE,
+        "validate": Permission.WORKFLOW_READ,
+        "versions": Permission.WORKFLOW_READ,
+        "execute": Permission.WORKFLOW_EXECUTE,
+        "executions": Permission.WORKFLOW_READ,
+    }
+    gated_actions = frozenset({"list", "retrieve", "update", "destroy", "versions", "execute", "executions"})
+    queryset = Workflow.objects.none()
+    lookup_field = "slug"
+    lookup_url_kwarg = "id"
+    lookup_value_regex = SLUG
+    filterset_class = WorkflowFilter
+    filter_backends = [DjangoFilterBackend]
+    serializer_class = serializers.WorkflowSerializer
+
+    def get_queryset(self) -> QuerySet[Workflow]:
+        """What the caller may read."""
+        return Workflow.objects.visible_to(self.request.user, Permission.WORKFLOW_READ).select_related("owner")
+
+    def get_parsers(self) -> list[Any]:
+        """Definitions may be YAML."""
+        takes_definition = getattr(self, "action", None) in ("create", "update", "validate")
+        return [parser() for parser in (DEFINITION_PARSERS if takes_definition else [JSONParser])]
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """The action is known before the parsers are chosen."""
+        self.action = self.action_map.get(request.method.lower(), "")
+        return super().initialize_request(request, *args, **kwargs)
+
+    def get_serializer_class(self) -> Any:
+        """One workflow is shown with its definition."""
+        detailed = self.action in ("retrieve", "create", "update")
+        return serializers.WorkflowDetailSerializer if detailed else serializers.WorkflowSerializer
+
+    def _allowed(self) -> Workflow:
+        workflow: Workflow = self.get_object()
+        self.require(workflow, self.permission())
+        return workflow
+
+    @extend_schema(request=DEFINITION, responses={201: serializers.WorkflowDetailSerializer})
+    def create(self, request: Request) -> Response:
+        """Save a definition; a wrong one is answered with every problem at once."""
+        workflow = workflows.create(_definition(request), by=self.account())
+        return Response(self.get_serializer(workflow).data, status=201)
+
+    @extend_schema(request=DEFINITION)
+    def update(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002 (the route's word)
+        """Save a new version; executions that run keep theirs."""
+        workflow = workflows.update(self._allowed(), _definition(request), by=self.account())
+        return Response(self.get_serializer(workflow).data)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
+        """Delete it with its executions; refused while some run."""
+        workflows.delete(self._allowed())
+        return Response(status=204)
+
+    @extend_schema(request=DEFINITION, responses=serializers.ValidationSerializer)
+    @action(detail=False, methods=["post"])
+    def validate(self, request: Request) -> Response:
+        """Every problem of a definition at once; nothing is saved or executed."""
+        found = workflows.problems(request.data)
+        errors = [{"pointer": p.pointer, "code": p.code, "message": p.message} for p in found]
+        return Response({"valid": not errors, "errors": errors})
+
+    @extend_schema(responses=serializers.VersionSerializer(many=True))
+    @action(detail=True, pagination_class=None, filterset_class=None)
+    def versions(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
+        """Its versions, newest first (the last hundred)."""
+        rows = WorkflowVersion.objects.filter(workflow=self.get_object()).select_related("created_by")
+        return Response(serializers.VersionSerializer(rows.order_by("-number")[:100], many=True).data)
+
+    @extend_schema(
+        request=serializers.ExecuteSerializer,
+        responses={202: serializers.StartedSerializer},
+        parameters=[OpenApiParameter("Idempotency-Key", str, "header", description="The same key has one effect.")],
+    )
+    @action(detail=True, methods=["post"])
+    def execute(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
+        """Start an execution of the newest version; what is answered is durable."""
+        workflow = self._allowed()
+        by = self.account()
+        given = serializers.ExecuteSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        asked = given.validated_data
+
+        def act() -> dict[str, Any]:
+            execution = executions.start(
+                workflow,
+                by=by,
+                inputs=asked.get("inputs"),
+                priority=asked.get("priority"),
+                trace_id=_callers_trace(),
+            )
+            return {"execution_id": str(execution.pk), "workflow_id": workflow.slug, "status": execution.status}
+
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return Response(act(), status=202)
+        return Response(once(by, key, digest_of("POST", request.path, asked), act), status=202)
+
+    @extend_schema(responses=serializers.ExecutionSerializer(many=True))
+    @action(detail=True, filterset_class=None)
+    def executions(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
+        """Its executions, newest first."""
+        rows = Execution.objects.filter(workflow=self.get_object())
+        page = self.paginate_queryset(rows.select_related("workflow", "version", "requested_by"))
+        return self.get_paginated_response(serializers.ExecutionSerializer(page, many=True).data)
+
+
+class DefinitionSchemaViewSet(GenericViewSet):
+    """`/schema/workflow.json`."""
+
+    required_permissions = {"list": Permission.WORKFLOW_READ}
+    serializer_class = serializers.ValidationSerializer
+    pagination_class = None
+
+    @extend_schema(responses=OpenApiTypes.OBJECT, operation_id="definition_schema")
+    def list(self, request: Request) -> Response:
+        """The JSON Schema of definitions."""
+        return Response(json_schema(base_url=request.build_absolute_uri("/")))
+
+
+def _definition(request: Request) -> Mapping[str, Any]:
+    """What was sent, whatever it is: `services` tells everything that is wrong with it."""
+    return cast(Mapping[str, Any], request.data)
+
+
+def _callers_trace() -> str:
+    """The trace this request belongs to, 32 hexadecimal digits; empty when none is recorded."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""

@@ -1,0 +1,45 @@
+"""What the schema knows and the engine of this version does not run: one table, so that nothing is silently ignored."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from apps.core.errors import Problem
+from apps.workflows.definition.pointers import pointer
+
+# (where it is said, key, how it is called in the message)
+NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (
+    ("definition", "concurrency", "a limit on concurrent executions (`concurrency`)"),
+    ("definition", "notify", "a notification (`notify`)"),
+    ("step", "for_each", "one task per item (`for_each`)"),
+    ("step", "max_parallel", "a limit on items at once (`max_parallel`)"),
+    ("step", "cache", "the reuse of results (`cache`)"),
+    ("step", "circuit_breaker", "a circuit breaker (`circuit_breaker`)"),
+    ("step", "requires", "the choice of a performer by labels (`requires`)"),
+    ("step", "rate_limit", "a rate limit (`rate_limit`)"),
+    ("step", "queue_timeout_seconds", "a limit on waiting (`queue_timeout_seconds`)"),
+    ("step", "total_timeout_seconds", "a limit on all attempts together (`total_timeout_seconds`)"),
+    ("step", "llm", "a step of kind `llm`"),
+    ("step", "agent", "a step of kind `agent`"),
+    ("step", "workflow", "a step of kind `workflow`"),
+    ("step", "approval", "a step of kind `approval`"),
+    ("step", "wait", "a step of kind `wait`"),
+    ("reference", "secrets", "a reference to a secret (`secrets.NAME`)"),
+)
+
+_BY_PLACE: Mapping[str, Mapping[str, str]] = {
+    place: {key: name for where, key, name in NOT_AVAILABLE if where == place}
+    for place in ("definition", "step", "reference")
+}
+
+
+def reason(place: str, key: str) -> str | None:
+    """Why `key` cannot be used at `place` (`definition`, `step`, `reference`), or None where it can."""
+    name = _BY_PLACE[place].get(key)
+    return f"{name} is not available in this version" if name else None
+
+
+def unavailable(place: str, data: Mapping[str, Any], path: tuple[str | int, ...]) -> Iterator[Problem]:
+    """A problem for each key of `data`, found at `path`, that this version does not run."""
+    for key in data:
+        if isinstance(key, str) and data[key] is not None and (message := reason(place, key)):
+            yield Problem(pointer=pointer(*path, key), code="not_available", message=message)

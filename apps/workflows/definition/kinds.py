@@ -1,0 +1,89 @@
+"""Which kind a step is, and what its executor is given. Reads data as it was written, also where it is not valid."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+KEYED_KINDS = ("python", "http", "llm", "agent", "workflow", "approval", "wait")
+
+# What else a kind makes use of; on any other kind these keys would be silently ignored.
+COMMAND_KEYS = ("image", "command", "environment", "volumes", "resources")
+USED_KEYS: Mapping[str, frozenset[str]] = {
+    "container": frozenset(COMMAND_KEYS),
+    "process": frozenset({"command", "environment"}),
+}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    """`value` where it is a list, else an empty one."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def kinds_of(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> list[str]:
+    """Every kind that a step asks for: valid is exactly one.
+
+    A step with an image of its own is a container; one with `command` and nothing else is a container where
+    `container_config` has an image, and a process where it has none.
+    """
+    found = [kind for kind in KEYED_KINDS if step.get(kind) is not None]
+    if step.get("image") is not None:
+        found.append("container")
+    elif step.get("command") is not None:
+        found.append("process" if found or container_config.get("image") is None else "container")
+    return found
+
+
+def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the executor of `kind` is given for `step`, `${…}` still in it. Empty for kinds without an executor."""
+    match kind:
+        case "python":
+            return _python(step["python"])
+        case "http":
+            return dict(mapping(step["http"]))
+        case "process":
+            return {"command": step["command"], "environment": _environment(step, container_config)}
+        case "container":
+            own = step.get("image")
+            config = {
+                "image": container_config.get("image") if own is None else own,
+                "environment": _environment(step, container_config),
+                "volumes": [*sequence(container_config.get("volumes")), *sequence(step.get("volumes"))],
+            }
+            return config | {key: step[key] for key in ("command", "resources") if step.get(key) is not None}
+    return {}
+
+
+def written_at(
+    kind: str,
+    loc: tuple[str | int, ...],
+    *,
+    path: tuple[str | int, ...],
+    step: Mapping[str, Any],
+    container_config: Mapping[str, Any],
+) -> tuple[str | int, ...]:
+    """Where the author wrote what stands at `loc` of `config_of(…)`. `path` leads to the step."""
+    if kind not in USED_KEYS:
+        return (*path, kind, *(loc if isinstance(step[kind], Mapping) else ()))
+    match loc:
+        case ("image", *_) if step.get("image") is None:
+            return "container_config", *loc
+        case ("environment", key, *_) if key not in mapping(step.get("environment")):
+            return "container_config", *loc
+        case ("volumes", int() as index, *rest):
+            shared = len(sequence(container_config.get("volumes")))
+            return ("container_config", *loc) if index < shared else (*path, "volumes", index - shared, *rest)
+    return *path, *loc
+
+
+def _python(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {"call": value.get("call"), "with": {}, **value}
+    return {"call": value, "with": {}}
+
+
+def _environment(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**mapping(container_config.get("environment")), **mapping(step.get("environment"))}

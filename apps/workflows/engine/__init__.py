@@ -1,0 +1,1 @@
+"""The pure engine: no Django, no clock, no I/O."""

@@ -1,0 +1,79 @@
+"""The shape of a version: its steps, who waits for whom, and each step's rules. Immutable, cached by version id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+On = Literal["success", "failure", "always"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a failed attempt is tried again. Delays are in seconds.
+
+    The n-th retry waits `min(max_delay, delay * backoff ** (n - 1))`, drawn uniformly from 0 up to that when `jitter`
+    ("full jitter", M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    `lost` is the separate budget for performers that died.
+    """
+
+    retries: int = 0
+    delay: float = 0.0
+    backoff: float = 1.0
+    max_delay: float = 3600.0
+    jitter: bool = False
+    on: frozenset[str] = frozenset()
+    not_on: frozenset[str] = frozenset()
+    lost: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """One step as the engine sees it.
+
+    `ordinal` (1, 2, … in the order of the definition) gives the id of its task. `config` may hold `${…}`;
+    `reads` are the ids of the steps whose outputs `config` or `when` refer to.
+    """
+
+    id: str
+    ordinal: int
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    depends_on: tuple[str, ...] = ()
+    on: On = "success"
+    when: str | None = None
+    reads: frozenset[str] = frozenset()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_seconds: float | None = None
+    allow_failure: bool = False
+    queue: str = "default"
+
+    @property
+    def takes_stdin(self) -> bool:
+        """Whether the outputs of its dependencies are piped into it."""
+        return self.kind in ("process", "container")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The steps of one version by id, in the order of the definition. Acyclic: `definition` has seen to it."""
+
+    steps: Mapping[str, StepSpec]
+    outputs: Sequence[tuple[str, Any]] = ()
+    output_reads: frozenset[str] = frozenset()  # the steps that `outputs` refer to
+    timeout_seconds: float | None = None
+
+    @cached_property
+    def dependants(self) -> Mapping[str, tuple[str, ...]]:
+        """For each step the steps that wait for it, in the order of the definition."""
+        found: dict[str, list[str]] = {step: [] for step in self.steps}
+        for step in self.steps.values():
+            for dependency in step.depends_on:
+                found[dependency].append(step.id)
+        return {step: tuple(waiting) for step, waiting in found.items()}
+
+    @cached_property
+    def by_ordinal(self) -> Mapping[int, StepSpec]:
+        """The steps by ordinal."""
+        return {step.ordinal: step for step in self.steps.values()}

@@ -1,0 +1,256 @@
+"""Progress as a caller reads it: what is meant by an id, a snapshot, the journal after a cursor, an estimate."""
+
+import statistics
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from apps.accounts.permissions import Permission
+from apps.core.clock import database_now
+from apps.core.errors import NotFound
+from apps.workflows.engine.states import TERMINAL, Status
+from apps.workflows.models import Event, Execution, Task, Workflow
+
+LAST_RUNS = 10  # completed executions that an estimate looks back at
+FEWEST_FOR_QUANTILES = 3
+_NOT_FOUND = "There is no such thing, or you may not know of it."
+
+
+def target(user: Any, workflow_id: str, permission: Permission = Permission.PROGRESS_READ) -> Execution:
+    """What `workflow_id` means to `user`: the execution of that id, or the newest of the workflow of that slug.
+
+    Raises `NotFound`, with one answer for what does not exist and for what the caller may not know of.
+    """
+    if (key := execution_key(workflow_id)) is not None:
+        visible = Execution.objects.visible_to(user, permission).select_related("workflow")
+        if found := visible.filter(pk=key).first():
+            return found
+    workflow = Workflow.objects.visible_to(user, permission).filter(slug=_slug(workflow_id)).first()
+    if workflow is None:
+        raise NotFound(_NOT_FOUND)
+    newest = Execution.objects.filter(workflow=workflow).order_by("-id").select_related("workflow").first()
+    if newest is None:
+        raise NotFound("This workflow was never executed: there is no progress yet.", code="never_executed")
+    return newest
+
+
+def execution_key(text: str) -> UUID | None:
+    """`text` as an execution's id, where it is one in its usual form (36 characters) or in 32 digits."""
+    if len(text) not in (32, 36):
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def _slug(text: str) -> str:
+    """No slug is longer than its column or holds NUL, which PostgreSQL would answer with an error."""
+    return "" if len(text) > 100 or "\0" in text else text
+
+
+def snapshot(execution: Execution) -> dict[str, Any]:
+    """The state of an execution and of its steps, in the order of the definition.
+
+    The execution's row, and with it `seq`, is read before the tasks. So the content may already hold what an event
+    after `seq` tells; that is harmless, because an event carries absolute values: told again, it changes nothing.
+    The other way round (an event at or before `seq` that the content lacks) cannot be.
+    """
+    row = _now(execution)
+    tasks = Task.objects.filter(execution=row).order_by("id").values(
+        "step_id", "status", "percent", "message", "fence", "started_at", "finished_at", "error"
+    )  # fmt: skip
+    steps = {task["step_id"]: _step(task) for task in tasks}
+    return {**summary(row), "steps": steps, **_counts(step["status"] for step in steps.values())}
+
+
+def _now(execution: Execution) -> Execution:
+    """The row as it is now. Raises `NotFound` where it was deleted meanwhile."""
+    row = Execution.objects.select_related("workflow").filter(pk=execution.pk).first()
+    if row is None:
+        raise NotFound(_NOT_FOUND)
+    return row
+
+
+def summary(row: Execution) -> dict[str, Any]:
+    """The execution itself, without its steps."""
+    return {
+        "workflow_id": row.workflow.slug,
+        "execution_id": str(row.pk),
+        "status": row.status,
+        "percent_complete": row.percent,
+        "message": row.message,
+        **({"error": row.error} if row.error else {}),
+        "created_at": _time(row.created_at),
+        "started_at": _time(row.started_at),
+        "updated_at": _time(row.updated_at),
+        "finished_at": _time(row.finished_at),
+        "seq": row.seq,
+    }
+
+
+def _step(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "status": task["status"],
+        "percent_complete": 100.0 if task["status"] == Status.COMPLETED else task["percent"],
+        "message": task["message"],
+        "attempt": task["fence"],
+        "started_at": _time(task["started_at"]),
+        "finished_at": _time(task["finished_at"]),
+        **({"error": task["error"]} if task["error"] else {}),
+    }
+
+
+def _counts(statuses: Iterable[str]) -> dict[str, int]:
+    """How many steps are where; `total_steps` is the sum of the rest."""
+    count = Counter(statuses)
+    return {
+        "total_steps": count.total(),
+        "completed_steps": count[Status.COMPLETED],
+        "in_progress_steps": count[Status.IN_PROGRESS],
+        "failed_steps": count[Status.FAILED] + count[Status.TIMED_OUT],
+        "pending_steps": count[Status.PENDING] + count[Status.WAITING] + count[Status.PAUSED],
+        "skipped_steps": count[Status.SKIPPED],
+        "cancelled_steps": count[Status.CANCELLED],
+    }
+
+
+def events_after(execution_id: UUID, seq: int, limit: int) -> list[dict[str, Any]]:
+    """At most `limit` events of the journal after `seq`, in order, as REST tells them."""
+    rows = Event.objects.filter(execution_id=execution_id, seq__gt=seq).order_by("seq")[:limit]
+    return [
+        {
+            **row.data,
+            "execution_id": str(row.execution_id),
+            "seq": row.seq,
+            "type": row.type,
+            "step_id": row.step_id or None,
+            "at": _time(row.at),
+        }
+        for row in rows
+    ]
+
+
+def estimate(execution: Execution) -> dict[str, Any]:
+    """When it will be done, judged by the last completed executions of the same workflow that ran longer than this.
+
+    `method` "median_of_last_runs": of the last up to 10 completed executions those are the basis that took longer
+    than this one already has; the estimate is their median less the time passed (the median residual life), `p10`
+    to `p90` are the empirical quantiles of what would remain, in seconds. What cannot be known is null, with a
+    reason; how often such intervals held in the past is not yet measured.
+    """
+    row = _now(execution)
+    now = database_now()
+    counts = _counts(Task.objects.filter(execution=row).values_list("status", flat=True))
+    answer: dict[str, Any] = {
+        "workflow_id": row.workflow.slug,
+        "execution_id": str(row.pk),
+        "status": row.status,
+        "percent_complete": row.percent,
+        "steps_total": counts["total_steps"],
+        "steps_completed": counts["completed_steps"],
+        "steps_in_progress": counts["in_progress_steps"],
+        "steps_failed": counts["failed_steps"],
+        "steps_pending": counts["pending_steps"],
+        "steps_skipped": counts["skipped_steps"],
+        "steps_cancelled": counts["cancelled_steps"],
+    }
+    if row.finished_at is not None:
+        ended = {"estimated_completion_time": _time(row.finished_at), "estimated_remaining_seconds": 0.0}
+        return {**answer, **_nothing("it has ended"), **ended}
+    if row.started_at is None:
+        return {**answer, **_nothing("it has not started, and how long it will wait for that is not known")}
+    durations = _durations(row)
+    if not durations:
+        return {**answer, **_nothing("no execution of this workflow has completed yet")}
+    passed = max(0.0, (now - row.started_at).total_seconds())
+    left = sorted(duration - passed for duration in durations if duration > passed)
+    if not left:
+        return {**answer, **_nothing(f"it has run longer than each of the last {len(durations)} completed executions")}
+    remaining = statistics.median(left)
+    return {
+        **answer,
+        **_nothing("the coverage of past intervals is not measured in this version"),
+        "estimated_completion_time": _time(now + timedelta(seconds=remaining)),
+        "estimated_remaining_seconds": round(remaining, 3),
+        "method": "median_of_last_runs",
+        "basis_executions": len(left),
+        **_quantiles(left),
+    }
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    return {
+        "estimated_completion_time": None,
+        "estimated_remaining_seconds": None,
+        "p10": None,
+        "p50": None,
+        "p90": None,
+        "method": None,
+        "basis_executions": 0,
+        "measured_coverage": None,
+        "reason": reason,
+    }
+
+
+def _durations(row: Execution) -> list[float]:
+    """Seconds from start to end of the last completed executions of the same workflow."""
+    last = (
+        Execution.objects.filter(workflow_id=row.workflow_id, status=Status.COMPLETED, started_at__isnull=False)
+        .order_by("-id")
+        .values_list("started_at", "finished_at")[:LAST_RUNS]
+    )
+    return [(finished - started).total_seconds() for started, finished in last if started and finished]
+
+
+def _quantiles(left: Sequence[float]) -> dict[str, float | None]:
+    """Empirical quantiles (linear between neighbours, R-7) of at least three figures, else none."""
+    if len(left) < FEWEST_FOR_QUANTILES:
+        return {"p10": None, "p50": None, "p90": None}
+    tenths = statistics.quantiles(left, n=10, method="inclusive")
+    return {"p10": round(tenths[0], 3), "p50": round(tenths[4], 3), "p90": round(tenths[8], 3)}
+
+
+def _time(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat().replace("+00:00", "Z")
+
+
+# --- what sockets watch -----------------------------------------------------------------------------------------------
+
+
+def positions(executions: Iterable[UUID]) -> dict[UUID, int]:
+    """The last event's number of each of these executions that still exists."""
+    return dict(Execution.objects.filter(pk__in=list(executions)).values_list("pk", "seq"))
+
+
+def open_executions(user: Any, limit: int) -> list[Execution]:
+    """The newest executions that have not ended and that `user` may watch."""
+    visible = Execution.objects.visible_to(user, Permission.PROGRESS_READ)
+    return list(visible.exclude(status__in=sorted(TERMINAL)).select_related("workflow").order_by("-id")[:limit])
+
+
+def visible_among(user: Any, executions: Iterable[UUID]) -> dict[UUID, Execution]:
+    """Those of these executions that `user` may watch now."""
+    visible = Execution.objects.visible_to(user, Permission.PROGRESS_READ)
+    return {row.pk: row for row in visible.filter(pk__in=list(executions)).select_related("workflow")}
+
+
+def newer_executions(workflows: Mapping[UUID, UUID]) -> list[Execution]:
+    """Executions of these workflows (id → an execution of it) that are newer than the one given, oldest first."""
+    if not workflows:
+        return []
+    rows = Execution.objects.filter(workflow_id__in=list(workflows), pk__gt=min(workflows.values()))
+    return [
+        row
+        for row in rows.select_related("workflow").order_by("id")
+        if row.workflow_id is not None and row.pk > workflows[row.workflow_id]
+    ]
+
+
+def created_since(moment: datetime, *, limit: int) -> list[UUID]:
+    """The newest ids of executions begun after `moment`: an id tells the millisecond in which it was made."""
+    first = UUID(int=int(moment.timestamp() * 1000) << 80)
+    return list(Execution.objects.filter(pk__gte=first).order_by("-id").values_list("pk", flat=True)[:limit])

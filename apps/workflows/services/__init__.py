@@ -1,0 +1,1 @@
+"""The only transactions, the only writers."""

@@ -1,0 +1,131 @@
+"""Leases: kept alive by their owners, taken away from the dead. Any process may run the reaper."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Min, QuerySet
+
+from apps.core.clock import database_now
+from apps.workflows.engine.ids import execution_of
+from apps.workflows.engine.states import Status
+from apps.workflows.engine.types import TRACKER, Lost, Released, StopRequested
+from apps.workflows.models import Execution, Performer, Task
+from apps.workflows.services.ledger import Report, sql, turn
+from apps.workflows.services.ledger.unit import lease_until
+from apps.workflows.services.stopping import request_stop
+
+REAP_AT_ONCE = 100  # leases in one transaction
+FORGOTTEN_AFTER = timedelta(hours=1)  # a performer silent for so long is no longer shown as lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a performer is told: tasks to stop because of a cancel, and tasks that are no longer its own."""
+
+    cancel: tuple[UUID, ...]
+    lost: tuple[UUID, ...]
+    lease_expires_at: datetime
+
+
+def beat(
+    *, owner: str, kind: str, slots: int, held: Sequence[tuple[UUID, int]], lease_seconds: float, draining: bool = False
+) -> Heartbeat:
+    """Extend the leases (task, fence) that `owner` holds and say that it lives.
+
+    The number is in the WHERE clause: a lease that is no longer current is not extended but told as lost.
+    """
+    now = database_now()
+    until = lease_until(now, lease_seconds)
+    kept: set[UUID] = set()
+    with transaction.atomic(), connection.cursor() as cursor:
+        Performer.objects.update_or_create(
+            name=owner,
+            defaults={"kind": kind, "slots": slots, "load": len(held), "draining": draining, "seen_at": now},
+            create_defaults={
+                "kind": kind,
+                "slots": slots,
+                "load": len(held),
+                "draining": draining,
+                "seen_at": now,
+                "started_at": now,
+            },
+        )
+        for task, fence in sorted(held):
+            cursor.execute(
+                "UPDATE workflows_task SET lease_expires_at = %s"
+                " WHERE id = %s AND fence = %s AND status = 'in_progress' AND lease_owner = %s",
+                [sql.time_in(until), sql.uuid_in(task), fence, owner],
+            )
+            if cursor.rowcount == 1:
+                kept.add(task)
+        stopping = set(
+            Execution.objects.filter(
+                pk__in={execution_of(task) for task in kept}, cancel_requested_at__isnull=False
+            ).values_list("pk", flat=True)
+        )
+    return Heartbeat(
+        cancel=tuple(task for task in kept if execution_of(task) in stopping),
+        lost=tuple(task for task, _ in held if task not in kept),
+        lease_expires_at=until,
+    )
+
+
+def leave(owner: str) -> None:
+    """A performer goes for good. Its leases, if any are left, are ended at once: its death is known, not guessed."""
+    Performer.objects.filter(pk=owner).delete()
+    _end_leases([(task, fence, step) for task, fence, step in _leases().filter(lease_owner=owner)])
+
+
+def give_back_unknown(owner: str, held: Collection[UUID]) -> int:
+    """Release what `owner` has under lease and does not know of: it was claimed, but the answer got lost.
+
+    To be called by whoever claims for `owner`, between two claims. Gives the number of leases released.
+    """
+    unknown = [lease for lease in _leases().filter(lease_owner=owner) if lease[0] not in held]
+    turn([Report(task_id=task, happening=Released(step_id=step, fence=fence)) for task, fence, step in unknown])
+    return len(unknown)
+
+
+def reap() -> int:
+    """End leases whose deadline has passed and stop executions whose deadline has; forget performers long gone.
+
+    Gives the number of leases ended.
+    """
+    now = database_now()
+    expired = list(_leases().filter(lease_expires_at__lt=now)[:REAP_AT_ONCE])
+    _end_leases(expired, still_expired_at=now)
+    for execution in Execution.objects.filter(deadline_at__lt=now).values_list("pk", flat=True)[:REAP_AT_ONCE]:
+        request_stop(execution, StopRequested(status=Status.TIMED_OUT))
+    Performer.objects.filter(seen_at__lt=now - FORGOTTEN_AFTER).delete()
+    return len(expired)
+
+
+def next_ready_at() -> datetime | None:
+    """When the next task may be claimed by anybody; None when nothing waits for a time."""
+    moment: datetime | None = Execution.objects.filter(ready_at__isnull=False).aggregate(at=Min("ready_at"))["at"]
+    return moment
+
+
+def _leases() -> QuerySet[Task, tuple[UUID, int, str]]:
+    ours = Task.objects.filter(status=Status.IN_PROGRESS).exclude(lease_owner=TRACKER)
+    return ours.values_list("pk", "fence", "step_id").order_by("pk")
+
+
+def _end_leases(leases: Sequence[tuple[UUID, int, str]], *, still_expired_at: datetime | None = None) -> None:
+    if not leases:
+        return
+    with transaction.atomic():
+        if still_expired_at is not None:
+            # Between the look and the lock an owner may have come back; under its executions' locks ask once more.
+            with connection.cursor() as cursor:
+                sql.lock_executions(cursor, {execution_of(task) for task, _, _ in leases})
+            living = set(
+                Task.objects.select_for_update(of=("self",))
+                .filter(pk__in=[task for task, _, _ in leases], lease_expires_at__gte=still_expired_at)
+                .values_list("pk", flat=True)
+            )
+            leases = [lease for lease in leases if lease[0] not in living]
+        turn([Report(task_id=task, happening=Lost(step_id=step, fence=fence)) for task, fence, step in leases])

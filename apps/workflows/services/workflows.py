@@ -1,0 +1,128 @@
+"""Workflows and their versions: created, changed (a new version), deleted."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.text import slugify
+
+from apps.accounts.models import User
+from apps.core.clock import database_now
+from apps.core.errors import Conflict, Invalid, Problem
+from apps.workflows.definition.schema import Definition
+from apps.workflows.definition.validate import problems_of, validated
+from apps.workflows.engine.states import TERMINAL
+from apps.workflows.models import Workflow, WorkflowVersion
+from apps.workflows.selectors.performing import executors
+
+# Words that `/workflows/…` and `/progress/…` use for something else.
+RESERVED = frozenset({"validate", "update", "ws", "ticket"})
+
+
+def problems(data: Any) -> list[Problem]:
+    """Everything wrong with a definition; empty when it can be saved. Executes nothing."""
+    known = executors()
+    return problems_of(data, executor_configs=known.configs(), known_callables=known.callables())
+
+
+def _validated(data: Any) -> Definition:
+    known = executors()
+    return validated(data, executor_configs=known.configs(), known_callables=known.callables())
+
+
+def slug_for(name: str) -> str:
+    """The id of a workflow of this name. Raises `Invalid` when nothing readable is left of it, or it is reserved."""
+    slug = slugify(name)[:100].strip("-")
+    if not slug or slug in RESERVED:
+        why = f"`{slug}` is a word of the API" if slug else "no letter or digit is left for an id"
+        problem = Problem(pointer="/name", code="reserved", message=f"{why}; choose another name")
+        raise Invalid(f"name: {problem.message}", code="invalid_definition", problems=[problem])
+    return slug
+
+
+def create(data: Mapping[str, Any], *, by: User) -> Workflow:
+    """Save a definition as a new workflow with its first version.
+
+    Raises `Invalid` with every problem, `Conflict` when the id is taken.
+    """
+    definition = _validated(data)
+    slug = slug_for(definition.name)
+    now = database_now()
+    try:
+        with transaction.atomic():
+            workflow = Workflow.objects.create(
+                slug=slug, owner=by, name=definition.name, created_at=now, updated_at=now
+            )
+            _add_version(workflow, data, definition, by=by)
+    except IntegrityError:
+        raise Conflict(
+            f"the id `{slug}` is taken; choose another name, or change that workflow", code="id_taken"
+        ) from None
+    return workflow
+
+
+def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow:
+    """Make a new version of it; running executions keep theirs. The same definition again changes nothing.
+
+    Raises `Invalid` with every problem; the id stays, whatever the new name.
+    """
+    if workflow.kind == Workflow.Kind.TRACKER:
+        raise Conflict("a tracker has no definition: its progress is reported from outside", code="tracker")
+    definition = _validated(data)
+    with transaction.atomic():
+        locked = Workflow.objects.select_for_update().get(pk=workflow.pk)
+        newest = locked.versions.get(number=locked.version_number)
+        if newest.checksum != checksum(data):
+            _add_version(locked, data, definition, by=by)
+    return locked
+
+
+def delete(workflow: Workflow) -> None:
+    """Delete it with its versions and ended executions. Raises `Conflict` while executions run."""
+    with transaction.atomic():
+        Workflow.objects.select_for_update().get(pk=workflow.pk)
+        running = workflow.executions.exclude(status__in=sorted(TERMINAL)).count()
+        if running:
+            raise Conflict(
+                f"{running} executions of `{workflow.slug}` run; cancel them first", code="executions_running"
+            )
+        workflow.executions.all().delete()
+        workflow.delete()
+
+
+def create_tracker(slug: str, *, by: User) -> Workflow:
+    """A tracker named `slug`, owned by the caller. To be called inside a transaction."""
+    now = database_now()
+    workflow = Workflow.objects.create(
+        slug=slug, name=slug, kind=Workflow.Kind.TRACKER, owner=by, version_number=1, created_at=now, updated_at=now
+    )
+    data: dict[str, Any] = {"name": slug, "steps": []}
+    WorkflowVersion.objects.create(
+        workflow=workflow, number=1, definition=data, checksum=checksum(data), created_by=by, created_at=now
+    )
+    return workflow
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a definition in one canonical form."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Definition, *, by: User) -> None:
+    workflow.version_number += 1
+    workflow.name = definition.name
+    workflow.description = definition.description
+    workflow.tags = list(definition.tags)
+    workflow.updated_at = database_now()
+    workflow.save()
+    WorkflowVersion.objects.create(
+        workflow=workflow,
+        number=workflow.version_number,
+        definition=data,
+        checksum=checksum(data),
+        created_by=by,
+        created_at=workflow.updated_at,
+    )

@@ -1,0 +1,1 @@
+"""What a step costs: `make bench`. Ratios and spread, never an assertion."""

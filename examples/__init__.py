@@ -1,0 +1,1 @@
+"""Workflows that the demo and the tests really run."""

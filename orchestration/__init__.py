@@ -1,0 +1,1 @@
+"""The composition root: settings, routes, the server's entry point."""

@@ -1,0 +1,18 @@
+"""The server's entry point: HTTP to Django, sockets to the consumers."""
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestration.settings.dev")
+django.setup()
+
+from channels.routing import ProtocolTypeRouter  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+
+from apps.monitoring import tracing  # noqa: E402
+from apps.progress.routing import websocket  # noqa: E402
+
+# Before the application is made: the instrumentation adds to MIDDLEWARE.
+tracing.configure(service="server")
+application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": websocket})

@@ -1,0 +1,151 @@
+"""The environment, read once and typed: the only place that looks at `os.environ` for a setting.
+
+`docs/settings.md` is generated from the descriptions below (`python scripts/docs.py`).
+"""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+ROOT = Path(__file__).resolve().parent.parent
+MIN_KEY_LENGTH = 32
+
+
+class UnsafeEnvironment(Exception):
+    """A setting is wrong or unsafe; the text names each such setting, a line each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(f"cannot start: {line}" for line in lines))
+        self.lines = lines
+
+
+def _split(value: Any) -> Any:
+    """`a, b` as a tuple of its parts."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Environment(BaseModel):
+    """Every setting an operator may give, with its type, default and meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    PORT: int = Field(8000, ge=1, le=65535, description="Port of the server.")
+    HOST: str = Field("127.0.0.1", description="Address the server listens on; `0.0.0.0` in a container.")
+    DATA_DIR: Path = Field(ROOT / "data", description="Everything kept on disk: SQLite, generated keys, sockets.")
+    DATABASE_URL: str = Field("", description="`postgres://user:password@host/name`; empty: SQLite in `DATA_DIR`.")
+    REDIS_URL: str = Field("", description="Cache that server processes share (rate limits, tickets).")
+    SERVER_PROCESSES: int = Field(
+        1,
+        ge=1,
+        description="How many server processes you start on this installation; more than one needs `REDIS_URL`.",
+    )
+    SECRET_KEY: str = Field("", description="Signs sessions. Development: generated into `DATA_DIR`.")
+    JWT_SIGNING_KEY: str = Field("", description="Signs access tokens. Development: generated into `DATA_DIR`.")
+    ADMIN_PASSWORD: str = Field("", description="Password of the user `admin` when it is first made; empty: generated.")
+    ALLOWED_HOSTS: Names = Field((), description="Host names the server answers to. Development: the loopback names.")
+    CORS_ALLOWED_ORIGINS: Names = Field((), description="Origins whose pages may call the API, with scheme.")
+    TRUSTED_PROXIES: Names = Field((), description="Addresses of proxies whose `X-Forwarded-For` is believed.")
+    ANONYMOUS_ROLE: str = Field("", description="Role of callers without credentials; empty: none. The demo: `guest`.")
+    BROWSABLE_API: bool = Field(True, description="HTML pages of the API for a browser with a session.")
+    RATE_LIMIT_ENABLED: bool = Field(True, description="Rate limits on the API and on failed logins.")
+    RATE_LIMIT_USER: str = Field("6000/m", pattern=r"^\d+/[smhd]$", description="Requests of one caller.")
+    RATE_LIMIT_LOGIN: str = Field("10/m", pattern=r"^\d+/[smhd]$", description="Failed logins from one address.")
+    WORKERS: int = Field(2, ge=0, le=64, description="Worker processes that `make run` starts.")
+    SLOTS: int = Field(16, ge=1, le=1000, description="Steps that one worker performs at a time.")
+    LEASE_SECONDS: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its steps.")
+    CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
+    WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
+    VOLUME_ROOTS: Names = Field((), description="Host directories that containers may mount.")
+    PROCESS_STEPS: Literal["trusted", "sandboxed", "off", ""] = Field(
+        "", description="Whether commands run as processes of the host. Development: `trusted`; production: `off`."
+    )
+    CONTAINER_RUNTIME: Literal["dagger", "docker", "none", ""] = Field(
+        "", description="What runs container steps; empty: `none` in this version."
+    )
+    HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
+    DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
+    DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
+    PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @field_validator("TRUSTED_PROXIES", mode="after")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            ipaddress.ip_network(name, strict=False)  # raises ValueError naming it
+        return value
+
+    @field_validator("DATA_DIR", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+
+def read(source: Mapping[str, str] | None = None) -> Environment:
+    """The environment as typed values.
+
+    Raises `UnsafeEnvironment` with a line for each wrong one.
+    """
+    given = dict(os.environ if source is None else source)
+    try:
+        # An empty variable is an unset one: `PORT= make run`.
+        return Environment.model_validate({name: value for name, value in given.items() if value != ""})
+    except ValidationError as wrong:
+        raise UnsafeEnvironment(
+            [f"{e['loc'][0]}={given.get(str(e['loc'][0]))!r}: {e['msg']}" for e in wrong.errors()]
+        ) from None
+
+
+def data_dir(env: Environment) -> Path:
+    """`DATA_DIR`, made if missing. Raises `UnsafeEnvironment` when it cannot be written."""
+    try:
+        env.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o750)
+        probe = env.DATA_DIR / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UnsafeEnvironment(
+            [f"DATA_DIR={str(env.DATA_DIR)!r}: not writable ({error.strerror}); name a directory this user can write"]
+        ) from None
+    return env.DATA_DIR
+
+
+def kept_key(env: Environment, name: str) -> str:
+    """A generated key that later starts find again, in a file only its owner reads (development only)."""
+    path = data_dir(env) / name.lower()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    key = secrets.token_urlsafe(48)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key)
+    return key
+
+
+def unsafe_for_production(env: Environment, *, debug: bool) -> list[str]:
+    """What production refuses to start with, a line each; empty when it is safe."""
+    lines = []
+    for name in ("SECRET_KEY", "JWT_SIGNING_KEY"):
+        key = getattr(env, name)
+        if len(key) < MIN_KEY_LENGTH or len(set(key)) < 8 or key.startswith("django-insecure"):
+            lines.append(f"{name}: give a random key of at least {MIN_KEY_LENGTH} characters")
+    if env.SECRET_KEY and env.SECRET_KEY == env.JWT_SIGNING_KEY:
+        lines.append("JWT_SIGNING_KEY: must differ from SECRET_KEY")
+    if debug:
+        lines.append("DEBUG: is for development only; unset it")
+    if not env.ALLOWED_HOSTS or "*" in env.ALLOWED_HOSTS:
+        lines.append("ALLOWED_HOSTS: name the hosts this server answers to, without `*`")
+    if env.SERVER_PROCESSES > 1 and not env.REDIS_URL:
+        lines.append("REDIS_URL: needed with SERVER_PROCESSES > 1 (rate limits and tickets are shared through it)")
+    if env.ANONYMOUS_ROLE:
+        lines.append("ANONYMOUS_ROLE: must be empty in production")
+    return lines

@@ -1,0 +1,1 @@
+"""Settings: base, and where development, production and tests differ."""

@@ -1,0 +1,20 @@
+"""Tests: a data directory of their own for each process, a cheap password hash, no tracing unless a test asks."""
+
+import os
+import tempfile
+
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="platform-test-"))
+os.environ.setdefault("DAGGER_TRACING_ENABLED", "false")
+os.environ.setdefault("LOG_LEVEL", "ERROR")
+
+from orchestration.settings.base import *  # noqa: F403
+from orchestration.settings.base import DATABASES
+
+SECRET_KEY = "test-secret-key-" + "0123456789" * 4
+JWT_SIGNING_KEY = "test-signing-key-" + "9876543210" * 4
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+PROCESS_STEPS = "trusted"
+# A file, not :memory:, so that threads and sockets of a test see one database.
+if "sqlite" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}  # noqa: F405

@@ -1,0 +1,248 @@
+"""`python scripts/docs.py`: rewrites the parts of docs that derive from code; `--check` ends 1 where they differ.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; all else in a file is written by hand.
+"""
+
+import argparse
+import inspect
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+_PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; what would end a cell is escaped."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def diagram(name: str) -> str:
+    """A table of `engine.states` as a state diagram."""
+    from apps.workflows.engine import states
+
+    moves: Mapping[Any, Iterable[Any]] = getattr(states, name)
+    order = list(moves)
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> pending"]
+    lines += [f"    {a} --> {b}" for a in order for b in sorted(moves[a], key=order.index)]
+    lines += [f"    {status} --> [*]" for status in order if not moves[status]]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _type_of(annotation: Any, metadata: Iterable[Any]) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation) if value)
+    if get_origin(annotation) is tuple:
+        return "names, `a, b`"
+    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
+    bounds = {name: getattr(one, name) for one in metadata for name in ("ge", "le", "pattern") if hasattr(one, name)}
+    if pattern := bounds.get("pattern"):
+        return f"text like `{pattern}`"
+    low, high = bounds.get("ge"), bounds.get("le")
+    limits = f", {low} to {high}" if high is not None else f", {low} or more" if low is not None else ""
+    return words[annotation] + limits
+
+
+def settings() -> str:
+    """Every setting an operator may give."""
+    from orchestration.environment import Environment
+
+    rows = []
+    for name, field in Environment.model_fields.items():
+        default = field.default
+        if isinstance(default, Path):
+            default = f"{default.relative_to(ROOT)}` beside `manage.py"
+        shown = str(default).lower() if isinstance(default, bool) else "" if default == () else str(default)
+        kind = _type_of(field.annotation, field.metadata)
+        rows.append((f"`{name}`", kind, f"`{shown}`" if shown else "empty", field.description))
+    return table(("name", "type", "default", "meaning"), rows)
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+def not_available() -> str:
+    """What the schema knows and this version does not run."""
+    from apps.workflows.definition.availability import NOT_AVAILABLE
+
+    return table(("where", "key", "what it is"), ((place, f"`{key}`", name) for place, key, name in NOT_AVAILABLE))
+
+
+def _word(annotation: Any) -> str:
+    """A type in the words of a workflow file."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in inner)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_word(one) for one in inner if one is not type(None)))
+    if origin is list:
+        return f"list of {_word(inner[0])}"
+    if hasattr(annotation, "__metadata__"):
+        asked = [getattr(one, "json_schema_input_type", None) for one in annotation.__metadata__]
+        return _word(next((one for one in asked if one), inner[0]))
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}
+    return words.get(annotation, "mapping")
+
+
+def keys(model: str, place: str) -> str:
+    """What a mapping of a workflow file may say, without what this version refuses at `place`."""
+    from apps.workflows.definition import schema
+    from apps.workflows.definition.availability import reason
+
+    rows = []
+    for name, field in getattr(schema, model).model_fields.items():
+        if place in ("definition", "step") and reason(place, field.alias or name):
+            continue
+        value = None if field.is_required() else field.get_default(call_default_factory=True)
+        shown = "" if value in (None, "", [], {}) else f"`{str(value).lower()}`"
+        default = "must be given" if field.is_required() else shown
+        rows.append((f"`{field.alias or name}`", _word(field.annotation), default, field.description))
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def callables() -> str:
+    """The callables of every installation."""
+    from apps.executors.python.catalogue import Catalogue
+
+    rows = []
+    for name in sorted(Catalogue(()).names):
+        known = Catalogue(()).find(name)
+        given = [str(one).split(":")[0] for key, one in known.signature.parameters.items() if key != "context"]
+        rows.append((f"`{name}`", ", ".join(f"`{one}`" for one in given), _first_line(known.function)))
+    return table(("name", "given", "what it does"), rows)
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+
+def _patterns(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for one in patterns:
+        path = prefix + str(one.pattern)
+        if hasattr(one, "url_patterns"):
+            yield from _patterns(one.url_patterns, path)
+        else:
+            yield "/" + re.sub(r"\(\?P<(\w+)>[^()]*\)|<(?:\w+:)?(\w+)>", r"{\1\2}", path).strip("^$"), one.callback
+
+
+def _endpoints(view: Any) -> Iterator[tuple[str, str, bool, str]]:
+    """(method, what it asks for, whether owning or a grant does as well, what it is) of a DRF view."""
+    from apps.accounts.api.permissions import DeclaredPermission, declared
+
+    cls = getattr(view, "cls", None) or view.view_class
+    actions = getattr(view, "actions", None) or {name: name for name in ("get", "post", "put", "delete")}
+    for method, action in actions.items():
+        handler = getattr(cls, action, None)
+        if handler is None:
+            continue
+        instance = cls()
+        instance.action = action if getattr(view, "actions", None) else None
+        wider = any(one is not DeclaredPermission for one in cls.permission_classes)
+        owned = wider and action in getattr(cls, "gated_actions", {action})
+        ours = handler.__module__.startswith("apps.") and handler.__doc__
+        yield method.upper(), str(declared(instance, method.upper())), owned, _first_line(handler if ours else cls)
+
+
+def routes() -> str:
+    """Every HTTP route but the admin's, and the sockets."""
+    from django.urls import get_resolver
+
+    from apps.progress.routing import websocket
+
+    rows: list[tuple[str, ...]] = []
+    for path, view in _patterns(get_resolver().url_patterns):
+        if path.startswith("/admin/"):
+            continue
+        if hasattr(getattr(view, "cls", getattr(view, "view_class", None)), "permission_classes"):
+            for method, code, owned, about in _endpoints(view):
+                rows.append((method, f"`{path}`", code + (" (or own)" if owned else ""), about))
+        else:
+            about = _first_line(view) if view.__module__.startswith("apps.") else ""
+            rows.append(("page", f"`{path}`", str(view.required_permission), about))
+    for route in websocket.routes:
+        if consumer := getattr(route.callback, "consumer_class", None):
+            asked = f"{consumer.required_permissions['connect']} (or own)"
+            rows.append(("WS", f"`/{route.pattern}`", asked, _first_line(consumer)))
+    return table(("method", "route", "asks for", "what it is"), rows)
+
+
+def roles() -> str:
+    """What each role holds when it is first made."""
+    from apps.accounts.permissions import Permission, Role
+    from apps.accounts.roles import DESCRIPTIONS, ROLES
+
+    rows = [
+        (f"`{code}`", DESCRIPTIONS[code], *("yes" if code in ROLES[role][1] else "" for role in Role))
+        for code in Permission
+    ]
+    return table(("permission", "meaning", *Role), rows)
+
+
+def metrics() -> str:
+    """The platform's own metrics."""
+    from apps.monitoring.families import OURS
+
+    return table(
+        ("metric", "type", "labels", "meaning"),
+        ((f"`{one.name}`", one.type, ", ".join(f"`{label}`" for label in one.labels), one.help) for one in OURS),
+    )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "task-moves": lambda: diagram("TASK_MOVES"), "execution-moves": lambda: diagram("EXECUTION_MOVES"),
+    "settings": settings, "not-available": not_available, "callables": callables,
+    "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
+    "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
+}  # fmt: skip
+
+
+def generated() -> Iterator[tuple[Path, str, str]]:
+    """(file, its text, its text as it should be) of each file with generated parts. Raises KeyError for others."""
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        fresh = _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
+        if "<!-- generated: " in text:
+            yield path, text, fresh
+
+
+def main() -> int:
+    """Rewrite, or with `--check` only compare."""
+    parser = argparse.ArgumentParser(prog="python scripts/docs.py")
+    parser.add_argument("--check", action="store_true", help="change nothing; end 1 where something would change")
+    check = parser.parse_args().check
+    sys.path.insert(0, str(ROOT))
+    with tempfile.TemporaryDirectory(prefix="platform-docs-") as directory:
+        os.environ.update({"DJANGO_SETTINGS_MODULE": "orchestration.settings.test", "DATA_DIR": directory})
+        import django
+
+        django.setup()
+        stale = [(path, fresh) for path, text, fresh in generated() if text != fresh]
+    for path, fresh in stale:
+        print(f"{path.relative_to(ROOT)} {'is out of date: run python scripts/docs.py' if check else 'rewritten'}")
+        if not check:
+            path.write_text(fresh, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

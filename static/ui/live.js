@@ -1,0 +1,192 @@
+// Keeps a page true while it is open: bars and statuses follow the progress socket, regions marked `data-refresh` are
+// fetched anew when something began or ended, and all the while no socket answers.
+
+const main = document.querySelector("main");
+const pill = document.querySelector("[data-connection]");
+const TERMINAL = new Set(["completed", "failed", "timed_out", "cancelled", "skipped"]);
+const QUIET = new Set(["task.progress"]); // events that change nothing but bars
+const TOLD = new Set(["snapshot", "event", "execution"]); // frames that tell of executions
+const FINAL = { 4400: "refused", 4403: "no longer permitted", 4404: "not found" }; // close codes after which to stop
+const REFRESH_MS = 1500; // at most one fetch in this time
+const MAX_WAIT_MS = 30000;
+
+const pollMs = Number(main.dataset.poll || 0) * 1000;
+const skew = { ms: 0 }; // the server's clock minus ours
+let live = false;
+let ended = false;
+let failures = 0;
+let seq = Number(main.dataset.seq ?? -1);
+
+// --- what is on the page -----------------------------------------------------------------------------------------
+
+const words = (status) => status.replaceAll("_", " ");
+
+function show(within, { status, percent, message }) {
+  const badge = within.querySelector(".status");
+  const bar = within.querySelector("progress");
+  const said = within.querySelector(".message");
+  if (within.tagName === "g" && status) within.dataset.status = status;
+  if (badge && status && badge.dataset.status !== status) {
+    badge.dataset.status = status;
+    badge.textContent = words(status);
+  }
+  if (bar && status) bar.dataset.status = status;
+  if (bar && Number.isFinite(percent)) {
+    bar.value = percent;
+    bar.parentElement.querySelector(".percent").textContent = `${Math.round(percent)} %`;
+  }
+  if (said && status === "completed") said.textContent = "";
+  else if (said && message) said.textContent = message;
+}
+
+function showStep(id, state) {
+  for (const row of main.querySelectorAll(`[data-step="${CSS.escape(id)}"]`)) {
+    show(row, { status: state.status, percent: state.percent_complete, message: state.message });
+  }
+}
+
+function showExecution(id, state) {
+  const one = main.dataset.execution === id;
+  const where = one ? document.getElementById("state") : main.querySelector(`tr[data-execution="${CSS.escape(id)}"]`);
+  if (where) show(where, state);
+  if (one && TERMINAL.has(state.status)) ended = true;
+  return Boolean(where);
+}
+
+function apply(frame) {
+  if (frame.executions) return frame.executions.forEach((one) => apply({ ...one, type: "snapshot" }));
+  const id = frame.execution_id;
+  if (!id) return;
+  const here = main.dataset.execution === id;
+  const missed = frame.type === "snapshot" && here && frame.seq > seq;
+  if (here && Number.isFinite(frame.seq)) {
+    if (frame.type === "event" && frame.seq <= seq) return;
+    seq = frame.seq;
+  }
+  const percent = frame.overall_percent ?? (frame.step_id ? undefined : frame.percent_complete);
+  const state = { percent, status: frame.step_id ? undefined : frame.status, message: frame.step_id ? "" : frame.message };
+  const known = showExecution(id, state);
+  if (frame.step_id && here) showStep(frame.step_id, frame);
+  if (here) for (const [step, one] of Object.entries(frame.steps ?? {})) showStep(step, one);
+  if (frame.type === "snapshot" ? !known || missed || ended : !known || !QUIET.has(frame.event)) refresh();
+}
+
+// --- regions fetched anew ------------------------------------------------------------------------------------------
+
+let fetched = 0;
+let timer = 0;
+
+function refresh() {
+  if (timer) return;
+  timer = setTimeout(load, Math.max(150, fetched + REFRESH_MS - Date.now()));
+}
+
+async function load() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) return location.reload(); // the session has ended: the login page is next
+    if (!answer.ok) return;
+    const date = Date.parse(answer.headers.get("Date") ?? "");
+    if (Number.isFinite(date)) skew.ms = date - Date.now();
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const opened = [...main.querySelectorAll("details[open]")].map((one) => one.id);
+    for (const old of main.querySelectorAll("[data-refresh]")) {
+      const next = fresh.getElementById(old.id);
+      if (next && next.innerHTML !== old.innerHTML && !selects(old)) old.replaceChildren(...next.childNodes);
+    }
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    document.title = fresh.title;
+    ended = ended || (main.dataset.live !== undefined && !fresh.querySelector("main").dataset.live);
+    if (ended) document.querySelector("[data-cancel]")?.remove();
+  } catch {
+    // no network for the moment: the next poll or event tries again
+  } finally {
+    fetched = Date.now();
+    timer = 0;
+  }
+}
+
+// Text that somebody is just selecting to copy is left alone until the next time.
+function selects(region) {
+  const selection = getSelection();
+  return selection && !selection.isCollapsed && region.contains(selection.anchorNode);
+}
+
+// --- the socket ----------------------------------------------------------------------------------------------------
+
+function tell(state, text) {
+  if (!pill) return;
+  pill.hidden = false;
+  pill.dataset.state = state;
+  pill.textContent = text;
+}
+
+function connect() {
+  const url = new URL(main.dataset.live, location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  if (failures && seq >= 0) url.searchParams.set("since", String(seq));
+  const socket = new WebSocket(url);
+  socket.onmessage = ({ data }) => {
+    const frame = JSON.parse(data);
+    if (!live) {
+      live = true;
+      tell("live", "live");
+    }
+    failures = 0;
+    if (TOLD.has(frame.type)) apply(frame);
+    if (ended) socket.close(1000);
+  };
+  socket.onclose = ({ code }) => {
+    live = false;
+    if (ended) return tell("ended", "ended");
+    if (code === 4401) return location.reload();
+    if (FINAL[code]) return tell("closed", FINAL[code]);
+    failures += 1;
+    const wait = Math.min(MAX_WAIT_MS, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
+    tell("waiting", `not connected, again in ${Math.ceil(wait / 1000)} s`);
+    setTimeout(connect, wait);
+  };
+}
+
+// --- durations, cancel, start ----------------------------------------------------------------------------------------
+
+function lasting(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const two = (number) => String(number).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+setInterval(() => {
+  const now = Date.now() + skew.ms;
+  for (const one of main.querySelectorAll("[data-since]")) {
+    one.textContent = lasting((now - Date.parse(one.dataset.since)) / 1000);
+  }
+  for (const one of main.querySelectorAll("[data-until]")) {
+    one.textContent = lasting((Date.parse(one.dataset.until) - now) / 1000);
+  }
+}, 1000);
+
+const cancel = document.querySelector("[data-cancel]");
+if (cancel) {
+  cancel.hidden = false;
+  cancel.addEventListener("click", async () => {
+    if (!confirm("Cancel this execution? Nothing new starts, what runs is stopped.")) return;
+    cancel.disabled = true;
+    const headers = { "X-CSRFToken": cancel.dataset.csrf, Accept: "application/json" };
+    const answer = await fetch(cancel.dataset.cancel, { method: "POST", headers });
+    if (!answer.ok) {
+      const problem = await answer.json().catch(() => ({}));
+      tell("closed", problem.detail ?? `refused (${answer.status})`);
+      cancel.disabled = false;
+    }
+    refresh();
+  });
+}
+
+if (main.dataset.live) connect();
+if (pollMs) setInterval(() => !live && !ended && !document.hidden && refresh(), pollMs);
+// Counts over time change without an event of ours (24 h pass, workers go): look now and then, though live.
+if (pollMs) setInterval(() => live && !ended && !document.hidden && refresh(), 3 * pollMs);

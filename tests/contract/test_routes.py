@@ -1,0 +1,88 @@
+"""Every route names its permission, and nobody without credentials gets past it."""
+
+import re
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from apps.accounts.api.permissions import declared
+from apps.accounts.permissions import Permission
+from apps.core.api.access import AUTHENTICATED, OPEN
+
+# The only addresses that answer callers without credentials, as the contract lists them.
+OPEN_ROUTES = {
+    "auth/token",
+    "auth/refresh",
+    "monitoring/health/live",
+    "monitoring/health/ready",
+    "ui/login",
+    "",  # leads to /ui/
+}
+METHODS = ("get", "post", "put", "patch", "delete")
+KNOWN = {permission.value for permission in Permission} | {OPEN, AUTHENTICATED}
+
+
+def walk(patterns, prefix=""):
+    for entry in patterns:
+        path = prefix + str(entry.pattern).lstrip("^").rstrip("$").replace("\\Z", "")
+        if isinstance(entry, URLResolver):
+            yield from walk(entry.url_patterns, path)
+        elif isinstance(entry, URLPattern):
+            yield path, entry.callback
+
+
+ROUTES = [(path, view) for path, view in walk(get_resolver().url_patterns) if not path.startswith("admin/")]
+API = [(path, view) for path, view in ROUTES if hasattr(view, "cls") and hasattr(view.cls, "required_permissions")]
+
+
+def methods_of(view):
+    actions = getattr(view, "actions", None)
+    return list(actions) if actions else [m for m in METHODS if hasattr(view.cls, m)]
+
+
+def instance(view, method):
+    made = view.cls(**view.initkwargs)
+    if getattr(view, "actions", None):
+        made.action_map, made.action = view.actions, view.actions[method]
+    return made
+
+
+def test_there_are_routes_to_look_at():
+    assert len(API) > 20
+
+
+@pytest.mark.parametrize(("path", "view"), API, ids=[path for path, _ in API])
+def test_every_method_of_every_api_route_declares_what_it_asks_for(path, view):
+    for method in methods_of(view):
+        code = declared(instance(view, method), method.upper())
+        assert code in KNOWN, f"{method.upper()} /{path} declares {code!r}"
+        if code == OPEN:
+            assert path in OPEN_ROUTES, f"/{path} is open, and the contract does not say so"
+
+
+def test_no_route_ends_in_a_slash_but_the_pages_root():
+    assert [path for path, _ in ROUTES if path.endswith("/")] == ["ui/"]
+
+
+def concrete(path):
+    """The address with an id that nothing bears."""
+    path = re.sub(r"(?<!P)<(?:uuid:)?\w+>", "00000000-0000-7000-8000-000000000000", path)
+    path = re.sub(r"(?<!P)<\w+:\w+>", "nothing", path)
+    path = re.sub(r"\(\?P<\w+>[^()]*\)", "00000000-0000-7000-8000-000000000000", path)
+    return "/" + path.replace("\\.", ".")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("path", "view"), ROUTES, ids=[path for path, _ in ROUTES])
+def test_a7_nobody_gets_past_a_route_that_the_contract_does_not_list_as_open(client, path, view):
+    if path in OPEN_ROUTES:
+        return
+    for method in methods_of(view) if hasattr(view, "cls") else ["get", "post"]:
+        answer = getattr(client, method)(concrete(path), data={}, content_type="application/json")
+        to_login = answer.status_code == 302 and answer["Location"].startswith("/ui/login")
+        assert answer.status_code in (401, 403, 405) or to_login, (
+            f"{method.upper()} {concrete(path)}: {answer.status_code}"
+        )
+        if hasattr(view, "cls"):
+            assert answer.status_code == 401
+            assert answer["Content-Type"] == "application/problem+json"

@@ -1,0 +1,114 @@
+"""A whole installation, started as a user would: `make run` in a process group of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.support import postgres
+from tests.support.postgres import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTS_WITHIN = 90.0
+PASSWORD = "correct horse battery"
+
+
+def users_environment(**values):
+    """The environment of somebody at a shell: nothing of this test process's own settings."""
+    ours = ("DJANGO_", "PLATFORM_", "DATA_DIR", "LOG_LEVEL", "DAGGER_", "DATABASE_URL", "PYTEST")
+    return {**{name: value for name, value in os.environ.items() if not name.startswith(ours)}, **values}
+
+
+class Installation:
+    """`make run` on a free port with a data directory of its own."""
+
+    def __init__(self, directory, url="", **environment):
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "log"
+        self.environment = {
+            **users_environment(),
+            "PORT": str(self.port), "DATA_DIR": str(directory / "data"), "DATABASE_URL": url,
+            "ADMIN_PASSWORD": PASSWORD, "LEASE_SECONDS": "5", "LOG_LEVEL": "WARNING",
+            "DAGGER_TRACING_ENABLED": "false", "CALLABLE_MODULES": "examples.callables", **environment,
+        }  # fmt: skip
+        self.process = None
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["make", "-s", "run"], cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.base}/monitoring/health/live", timeout=2).status_code == 200:
+                    return self
+            time.sleep(0.1)
+        raise AssertionError(f"it did not start:\n{self.log.read_text()}")
+
+    def processes(self):
+        """All of its processes: its process group."""
+        found = []
+        for process in psutil.process_iter(["pid"]):
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                if os.getpgid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def stop(self):
+        """SIGTERM to the group, as a service manager does; gives how long it took."""
+        began = time.monotonic()
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(40)
+        while self.processes() and time.monotonic() - began < 40:
+            time.sleep(0.05)
+        assert not self.processes(), "nothing is left running"
+        return time.monotonic() - began
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def client(self, username="admin", password=PASSWORD):
+        """A client with a token, got by form as the seed's curl line does."""
+        client = httpx.Client(base_url=self.base, timeout=30)
+        answer = client.post("/auth/token", data={"username": username, "password": password})
+        assert answer.status_code == 200, answer.text
+        client.token = answer.json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {client.token}"
+        return client
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def database(request):
+    """The URL of an empty database; SQLite's is made in the data directory."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    try:
+        with postgres.running() as url:
+            yield url
+    except postgres.NotInstalled as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def installation(database, tmp_path_factory):
+    running = Installation(tmp_path_factory.mktemp("installation"), database).start()
+    yield running
+    if running.process.poll() is None:
+        try:
+            running.stop()
+        finally:
+            running.kill()

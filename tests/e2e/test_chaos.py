@@ -1,0 +1,67 @@
+"""Workers that die and zombies that return, while executions run: nothing is lost, doubled or repaired by hand."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from tests.e2e.conftest import ROOT
+from tests.e2e.test_make_run import ended
+
+EXECUTIONS = 30
+SECONDS = 12.0
+LEASE = 5.0  # of the fixture's installation
+PATIENT = {"max_attempts": 1, "lost": 100}  # deaths are what is tested here, not their budget
+
+
+def step(identity, *depends_on, seconds=0.05):
+    call = {"call": "builtin.sleep", "with": {"seconds": seconds}}
+    return {"id": identity, "python": call, "depends_on": list(depends_on), "retry": PATIENT}
+
+
+GRAPH = [step("a"), step("b", "a", seconds=0.3), step("c", "a"), step("d", "b", "c"), step("e", "d")]
+
+
+def workers(installation):
+    return [process for process in installation.processes() if "worker" in process.cmdline()]
+
+
+def test_a35_killed_and_stopped_workers_lose_nothing(installation):
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    client = installation.client()
+    assert client.post("/workflows", json={"name": "Chaos", "steps": GRAPH}).status_code == 201
+    started, kills, stops, stopped = [], 0, 0, []
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline or len(started) < EXECUTIONS:
+        if len(started) < EXECUTIONS:
+            started.append(client.post("/workflows/chaos/execute", json={}).json()["execution_id"])
+        for pid, until in list(stopped):
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGCONT)
+                stopped.remove((pid, until))
+        alive = [p.pid for p in workers(installation) if p.pid not in {pid for pid, _ in stopped}]
+        if alive and rng.random() < 0.12:
+            os.kill(rng.choice(alive), signal.SIGKILL)
+            kills += 1
+        elif alive and not stopped and rng.random() < 0.1:
+            pid = rng.choice(alive)
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append((pid, time.monotonic() + LEASE + 2))
+            stops += 1
+        time.sleep(0.2)
+    for pid, until in stopped:
+        time.sleep(max(0.0, until - time.monotonic()))
+        os.kill(pid, signal.SIGCONT)
+    assert kills
+    outcomes = [ended(client, execution, 90)["status"] for execution in started]
+    assert outcomes == ["completed"] * EXECUTIONS, f"seed {seed}, {kills} kills, {stops} stops"
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check_invariants"], cwd=ROOT, env=installation.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"seed {seed}: {done.stdout}{done.stderr}"
+    assert " 0 violations" in done.stdout

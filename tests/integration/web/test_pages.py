@@ -1,0 +1,262 @@
+"""The pages: who may open them, what each shows to whom, and that nothing on them is script of somebody else's."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from guardian.shortcuts import assign_perm
+
+from apps.workflows.models import Event, Execution, Task, Workflow
+from apps.workflows.services import executions
+from tests.integration.web.conftest import HTML, PASSWORD
+
+pytestmark = pytest.mark.django_db
+HOSTILE = "<img src=x onerror=alert(1)></pre><script>alert(1)</script>"
+
+
+def paths(execution):
+    return ["/ui/", f"/ui/executions/{execution.pk}", f"/ui/workflows/{execution.workflow.slug}"]
+
+
+def test_the_root_leads_to_the_start_page(browser):
+    answer = browser.get("/")
+    assert (answer.status_code, answer["Location"]) == (302, "/ui/")
+
+
+def test_nobody_is_sent_to_the_login_page_and_comes_back(browser, running):
+    for path in paths(running):
+        answer = browser.get(path)
+        assert (answer.status_code, answer["Location"]) == (302, f"/ui/login?next={path}")
+
+
+def test_nobody_may_read_as_a_guest_where_the_operator_says_so(browser, running, set_env):
+    set_env(ANONYMOUS_ROLE="guest")
+    for path in paths(running):
+        answer = browser.get(path)
+        assert answer.status_code == 200
+        assert "Daily report" in answer.content.decode()
+        assert "data-cancel" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("role", ["admin", "user", "agent", "system", "guest"])
+def test_every_role_that_reads_workflows_reads_the_pages(as_user, running, role):
+    client = as_user("ann", role)
+    assert [client.get(path).status_code for path in paths(running)] == [200, 200, 200]
+
+
+def test_an_account_without_a_role_sees_nothing_of_others(as_user, running):
+    client = as_user("eve")
+    start, *others = paths(running)
+    page = client.get(start).content.decode()
+    assert "Daily report" not in page
+    assert "Nothing here yet" in page
+    assert [client.get(path).status_code for path in others] == [404, 404]
+    unknown = client.get(f"/ui/executions/{uuid4()}")
+    assert unknown.status_code == 404
+    assert "There is no such thing" in unknown.content.decode()
+
+
+def test_a_grant_on_one_workflow_shows_it_and_no_other(as_user, make_user, make_workflow, running):
+    make_workflow(name="Secret plan")
+    eve = make_user("eve")
+    assign_perm("workflow:read", eve, running.workflow)
+    client = as_user("eve")
+    for path in paths(running):
+        page = client.get(path).content.decode()
+        assert "Daily report" in page
+        assert "Secret plan" not in page
+    assert client.get("/ui/workflows/secret-plan").status_code == 404
+
+
+def test_the_counts_are_of_what_the_caller_may_read(as_user, make_user, running):
+    def counted(client):
+        counts = client.get("/ui/").context["counts"]
+        return counts.running, counts.in_line, counts.completed, counts.failed
+
+    assert counted(as_user("ann", "guest")) == (0, 1, 0, 0)
+    assert counted(as_user("eve")) == (0, 0, 0, 0)
+
+
+def test_an_execution_shows_its_steps_and_its_journal(as_user, running, parsed):
+    answer = as_user("ann", "user").get(f"/ui/executions/{running.pk}")
+    steps = [given["data-step"] for tag, given in parsed(answer).tags if tag == "tr" and "data-step" in given]
+    assert steps == ["fetch", "sum-up"]
+    assert "execution.created" in answer.content.decode()
+    assert f'data-live="/progress/ws?workflow_id={running.pk}"' in answer.content.decode()
+
+
+def test_one_that_has_ended_asks_for_no_socket(as_user, running, owner):
+    executions.cancel(running, by=owner)
+    page = as_user("ann", "user").get(f"/ui/executions/{running.pk}").content.decode()
+    assert "cancelled" in page
+    assert "data-live" not in page
+    assert "data-cancel" not in page
+
+
+def test_what_is_left_is_told_only_where_there_is_a_history(as_user, running):
+    began = running.created_at - timedelta(seconds=5)
+    rows = Execution.objects.filter(pk=running.pk)
+    rows.update(status="in_progress", started_at=began)
+    client = as_user("ann", "user")
+    assert "data-until" not in client.get(f"/ui/executions/{running.pk}").content.decode()
+    past = executions.start(running.workflow, by=None)
+    Task.objects.filter(execution=past).update(status="completed", ready_at=None, finished_at=began)
+    Execution.objects.filter(pk=past.pk).update(
+        status="completed", percent=100, open_tasks=0, ready_at=None, started_at=began,
+        finished_at=began + timedelta(hours=1),
+    )  # fmt: skip
+    assert "data-until" in client.get(f"/ui/executions/{running.pk}").content.decode()
+
+
+def test_who_may_cancel_sees_the_button(as_user, running, set_env):
+    path = f"/ui/executions/{running.pk}"
+    assert "data-cancel" in as_user("root", "admin").get(path).content.decode()
+    assert "data-cancel" in as_user("owner").get(path).content.decode()
+    assert "data-cancel" not in as_user("ann", "user").get(path).content.decode()
+    set_env(BROWSABLE_API=False)  # the button asks the API, which sessions do not open then
+    assert "data-cancel" not in as_user("root").get(path).content.decode()
+
+
+def test_the_empty_start_page_says_what_to_do_first(as_user):
+    page = as_user("ann", "user").get("/ui/").content.decode()
+    assert "curl http://testserver/workflows" in page
+    assert "curl http://testserver/workflows/hello/execute" in page
+
+
+def test_many_steps_are_cut_and_the_telling_ones_stay(as_user, make_workflow, owner):
+    steps = [{"id": f"s{number}", "python": "builtin.noop"} for number in range(320)]
+    execution = executions.start(make_workflow(steps=steps), by=owner)
+    last = Task.objects.filter(execution=execution).order_by("-id")[:1].get()
+    Task.objects.filter(pk=last.pk).update(status="failed", ready_at=None, finished_at=execution.created_at)
+    page = as_user("ann", "user").get(f"/ui/executions/{execution.pk}")
+    assert len(page.context["steps"]) == 300
+    assert page.context["steps"][-1].pk == last.pk
+    assert "20 more" in page.content.decode()
+
+
+def test_pages_need_few_queries(as_user, make_workflow, owner, django_assert_max_num_queries):
+    for number in range(5):
+        executions.start(make_workflow(name=f"Report {number}"), by=owner)
+    client = as_user("ann", "user")
+    client.get("/ui/")
+    with django_assert_max_num_queries(14):
+        client.get("/ui/")
+    execution = Execution.objects.first()
+    with django_assert_max_num_queries(14):
+        client.get(f"/ui/executions/{execution.pk}")
+
+
+def test_no_page_has_inline_script_or_style(as_user, browser, running, parsed):
+    client = as_user("ann", "admin")
+    answers = [client.get(path) for path in [*paths(running), "/ui/no-such-page"]]
+    answers += [browser.get("/ui/login"), browser.get("/ui/no-such-page")]
+    for answer in answers:
+        assert parsed(answer).blocked == []
+        assert "unsafe" not in answer["Content-Security-Policy"]
+
+
+def test_the_links_of_the_pages_lead_somewhere(as_user, running, parsed):
+    client = as_user("root", "admin")
+    links = {link.split("?")[0] for path in paths(running) for link in parsed(client.get(path)).links}
+    for link in sorted(links - {"/ui/logout"}):
+        status = client.get(link, headers={"Accept": "*/*"}).status_code
+        assert status in (200, 302, 503), (link, status)  # 503: no worker is there to be ready
+
+
+def test_a24_hostile_names_are_text(as_user, make_workflow, owner, parsed):
+    hostile = make_workflow(name=HOSTILE, description=HOSTILE)
+    Workflow.objects.filter(pk=hostile.pk).update(tags=[HOSTILE])  # the definition's rules refuse such a tag
+    execution = executions.start(hostile, by=owner)
+    Execution.objects.filter(pk=execution.pk).update(
+        message=HOSTILE, inputs={HOSTILE: HOSTILE}, error={"type": HOSTILE, "message": HOSTILE}
+    )
+    Task.objects.filter(execution=execution).update(
+        message=HOSTILE, error={"type": HOSTILE, "message": HOSTILE}, lease_owner=HOSTILE, outputs={HOSTILE: HOSTILE}
+    )
+    Event.objects.filter(execution=execution).update(data={"message": HOSTILE, "performer": HOSTILE})
+    client = as_user("root", "admin")
+    pages = [*paths(execution), "/admin/workflows/workflow/", "/admin/workflows/execution/", "/admin/workflows/task/"]
+    pages += [f"/admin/workflows/workflow/{hostile.pk}/change/", f"/admin/workflows/execution/{execution.pk}/change/"]
+    for path in pages:
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        text = answer.content.decode()
+        assert "<img src=x" not in text, path
+        assert "<script>alert" not in text, path
+        if path.startswith("/ui/"):
+            assert parsed(answer).blocked == [], path
+            assert "&lt;img src=x onerror=alert(1)&gt;" in text, path
+
+
+def test_a24_an_error_page_repeats_nothing_as_markup(browser):
+    answer = browser.get("/ui/%3Cscript%3Ealert(1)%3C/script%3E")
+    assert answer.status_code == 404
+    assert "<script>alert" not in answer.content.decode()
+
+
+def test_reading_changes_nothing_and_other_methods_are_refused(as_user, running):
+    client = as_user("ann", "user")
+    before = (Workflow.objects.count(), Execution.objects.count(), Event.objects.count())
+    for path in paths(running):
+        assert client.get(path).status_code == 200
+        assert client.head(path).status_code == 200
+        assert client.post(path).status_code == 405
+        assert client.delete(path).status_code == 405
+    assert (Workflow.objects.count(), Execution.objects.count(), Event.objects.count()) == before
+
+
+# --- login and logout -------------------------------------------------------------------------------------------------
+
+
+def test_logging_in_leads_to_where_one_wanted_to_go(make_user, browser):
+    make_user("ann", "user")
+    form = {"username": "ann", "password": PASSWORD, "next": "/ui/workflows/daily"}
+    answer = browser.post("/ui/login", form)
+    assert (answer.status_code, answer["Location"]) == (302, "/ui/workflows/daily")
+    assert browser.get("/ui/").context["user"].username == "ann"
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"]
+)
+def test_a_foreign_next_is_ignored(make_user, browser, target):
+    make_user("ann", "user")
+    answer = browser.post("/ui/login", {"username": "ann", "password": PASSWORD, "next": target})
+    assert (answer.status_code, answer["Location"]) == (302, "/ui/")
+
+
+def test_a_wrong_password_is_told_and_too_many_are_refused(make_user, browser, set_env):
+    set_env(RATE_LIMIT_ENABLED=True, RATE_LIMIT_LOGIN="3/m")
+    make_user("ann", "user")
+    wrong = {"username": "ann", "password": "wrong"}
+    for _ in range(3):
+        answer = browser.post("/ui/login", wrong)
+        assert answer.status_code == 200
+        assert "correct username and password" in answer.content.decode()
+    refused = browser.post("/ui/login", {"username": "ann", "password": PASSWORD})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+    assert "Too many failed logins" in refused.content.decode()
+
+
+def test_logging_in_needs_the_token_of_the_form(make_user):
+    make_user("ann", "user")
+    client = Client(enforce_csrf_checks=True, headers=HTML)
+    assert client.post("/ui/login", {"username": "ann", "password": PASSWORD}).status_code == 403
+
+
+def test_logging_out_is_a_post_and_ends_the_session(as_user):
+    client = as_user("ann", "user")
+    assert client.get("/ui/logout").status_code == 405
+    assert client.get("/ui/").status_code == 200
+    assert client.post("/ui/logout").status_code == 302
+    assert client.get("/ui/").status_code == 302
+
+
+def test_a_disabled_account_is_at_the_door_again(as_user, make_user):
+    ann = make_user("ann", "user")
+    client = as_user("ann")
+    ann.is_active = False
+    ann.save()
+    assert client.get("/ui/").status_code == 302

@@ -1,0 +1,155 @@
+"""Dockerfile and compose.yaml, read as text and YAML: no engine runs here, so what can be checked is what they say."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestration.environment import Environment, read, unsafe_for_production
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PLATFORM = ("migrate", "server", "worker", "scrape-token")
+REQUIRED = {"SECRET_KEY", "JWT_SIGNING_KEY", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+
+
+class Refused(Exception):
+    """Compose would refuse to start, naming the variable."""
+
+
+def interpolated(value, given):
+    """Compose's `${NAME:-default}` and `${NAME:?message}`."""
+
+    def one(match):
+        name, kind, text = match.groups()
+        if given.get(name):
+            return given[name]
+        if kind == ":?":
+            raise Refused(f"{name}: {text}")
+        return text or ""
+
+    return re.sub(r"\$\{(\w+)(:[-?])?([^}]*)\}", one, value)
+
+
+def environment(service, **given):
+    return {name: interpolated(value, given) for name, value in SERVICES[service]["environment"].items()}
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED))
+def test_a_missing_secret_is_refused_by_name(name):
+    given = dict.fromkeys(REQUIRED - {name}, "x" * 8)
+    with pytest.raises(Refused, match=name):
+        for service in SERVICES:
+            environment(service, **given) if "environment" in SERVICES[service] else None
+
+
+def test_no_secret_is_written_down():
+    text = (ROOT / "compose.yaml").read_text()
+    for name in ("PASSWORD", "KEY"):
+        for value in re.findall(rf"^\s+\w*{name}: (.*)$", text, re.MULTILINE):
+            assert value.startswith("${")
+    assert not re.search(r"ENV .*(KEY|PASSWORD|TOKEN)", DOCKERFILE)
+
+
+def test_production_accepts_what_compose_gives_it():
+    given = {"SECRET_KEY": "0123456789abcdef" * 4, "JWT_SIGNING_KEY": "fedcba9876543210" * 4}
+    for service in PLATFORM:
+        values = environment(service, **given, POSTGRES_PASSWORD="letters1")
+        env = read(values)
+        assert unsafe_for_production(env, debug=False) == []
+        assert {"localhost", "server"} <= set(env.ALLOWED_HOSTS)
+        assert env.DATABASE_URL == "postgres://platform:letters1@postgres:5432/platform"
+
+
+def test_compose_gives_only_settings_that_there_are():
+    for service in PLATFORM:
+        assert set(SERVICES[service]["environment"]) <= set(Environment.model_fields)
+
+
+def test_whoever_needs_another_waits_until_it_is_ready():
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            condition = how["condition"]
+            assert other in SERVICES, name
+            if condition == "service_completed_successfully":
+                assert other == "migrate"
+            else:
+                assert condition == "service_healthy"
+                built = SERVICES[other].get("build")
+                assert "test" in SERVICES[other].get("healthcheck", {}) or (built and "HEALTHCHECK" in DOCKERFILE)
+
+
+def test_every_mounted_file_is_there():
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+def test_only_the_server_is_open_to_the_network():
+    for name, service in SERVICES.items():
+        for port in service.get("ports", ()):
+            assert name == "server" or port.startswith("127.0.0.1:")
+
+
+def test_the_broker_is_started_only_when_asked_for():
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["rabbitmq"]
+    assert not any("rabbitmq" in service.get("depends_on", {}) for service in SERVICES.values())
+
+
+def test_prometheus_asks_where_compose_listens():
+    config = yaml.safe_load((ROOT / "monitoring/prometheus.yml").read_text())
+    scrape = config["scrape_configs"][0]
+    mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
+    assert str(Path(scrape["authorization"]["credentials_file"]).parent) in mounted
+    assert SERVICES["scrape-token"]["command"][-1] == scrape["authorization"]["credentials_file"]
+    for target in (*scrape["static_configs"][0]["targets"],
+                   *config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]):  # fmt: skip
+        assert target.split(":")[0] in SERVICES
+    assert "0.0.0.0" in DOCKERFILE
+
+
+def test_the_image_runs_as_nobody_in_particular_and_in_production():
+    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE) == ["platform"]
+    assert "DJANGO_SETTINGS_MODULE=orchestration.settings.prod" in DOCKERFILE
+    assert "/monitoring/health/live" in DOCKERFILE
+    assert DOCKERFILE.index("COPY requirements.txt") < DOCKERFILE.index("pip install") < DOCKERFILE.index("COPY . .")
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (400, 1), (503, 1)])
+def test_the_health_check_asks_for_liveness_under_an_allowed_name(status, code):
+    asked = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Host"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = json.loads(
+            re.search(r"HEALTHCHECK .* CMD (\[.*?\])$", DOCKERFILE.replace("\\\n", ""), re.MULTILINE)[1]
+        )
+        given = {"PORT": str(server.server_port), "ALLOWED_HOSTS": ".example.org, other"}
+        done = subprocess.run([sys.executable, *command[1:]], env=given, capture_output=True, timeout=30, check=False)
+        server.shutdown()
+    assert asked == [("/monitoring/health/live", "example.org")]
+    assert done.returncode == code
+
+
+def test_the_image_is_made_of_what_is_there():
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert {"manage.py", "requirements.txt", "apps", "orchestration"} <= set(kept)
+    assert all((ROOT / name).exists() for name in kept)

@@ -1,0 +1,206 @@
+"""The files in monitoring/ and the deployment: valid for the tools that read them, and about metrics that exist."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from apps.monitoring import families
+
+ROOT = Path(__file__).resolve().parents[3]
+MONITORING = ROOT / "monitoring"
+DASHBOARDS = ("grafana-dagger-dashboard.json", "grafana-dagger-advanced-dashboard.json")
+OF_PROMETHEUS_ITSELF = {"up", "ALERTS", "scrape_duration_seconds"}
+# Python's registry has them only on Linux, django-prometheus only once its middleware was made.
+OF_THE_SERVER = {
+    "django_http_requests_latency_seconds_by_view_method_bucket",
+    "django_http_responses_total_by_status_total",
+    "process_resident_memory_bytes",
+}
+SEVERITIES = {"critical", "warning", "info", "none"}
+
+
+def tool(name):
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed: apt-get install prometheus prometheus-alertmanager")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def load(name):
+    return yaml.safe_load((MONITORING / name).read_text())
+
+
+def alerts():
+    return [rule for group in load("alerting_rules.yml")["groups"] for rule in group["rules"]]
+
+
+def panels(name):
+    return json.loads((MONITORING / name).read_text())["panels"]
+
+
+def expressions():
+    """(where, expression) of every rule and panel."""
+    found = [(rule["alert"], rule["expr"]) for rule in alerts()]
+    return found + [
+        (p["title"], target["expr"]) for name in DASHBOARDS for p in panels(name) for target in p["targets"]
+    ]
+
+
+def metrics_in(expression):
+    """The names of metrics in it: what is followed by braces or a range, or stands where no function or label does."""
+    plain = re.sub(r'"[^"]*"', '""', expression)
+    plain = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", plain)
+    plain = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", plain)
+    words = re.findall(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()", plain)
+    return {word for word in words if word not in {"and", "or", "unless"}}
+
+
+def exported():
+    names = set()
+    for declared in families.OURS:
+        suffixes = ("_bucket", "_sum", "_count") if declared.type == "histogram" else ("",)
+        names |= {declared.name + suffix for suffix in suffixes}
+    return names
+
+
+def test_every_rule_and_panel_asks_for_metrics_that_exist():
+    known = exported() | OF_PROMETHEUS_ITSELF | OF_THE_SERVER
+    for where, expression in expressions():
+        assert metrics_in(expression) or where == "Watchdog", where
+        assert metrics_in(expression) <= known, where
+
+
+def test_the_servers_own_metrics_are_named_as_it_names_them():
+    import django_prometheus.middleware
+
+    django_prometheus.middleware.Metrics.get_instance()
+    names = set()
+    for family in REGISTRY.collect():
+        names |= {family.name, f"{family.name}_total", f"{family.name}_bucket"}
+    assert names >= OF_THE_SERVER
+
+
+def test_every_metric_of_ours_is_on_a_panel_or_in_a_rule():
+    shown = set().union(*(metrics_in(expression) for _, expression in expressions()))
+    missing = [
+        declared.name
+        for declared in families.OURS
+        if not any(name == declared.name or name == f"{declared.name}_bucket" for name in shown)
+    ]
+    assert missing == []
+
+
+def test_every_expression_parses(tmp_path):
+    replaced = {"$__rate_interval": "5m", "$__range": "6h", "$workflow": ".*"}
+    rules = []
+    for number, (_, expression) in enumerate(expressions()):
+        plain = re.sub("|".join(map(re.escape, replaced)), lambda found: replaced[found[0]], expression)
+        rules.append({"record": f"r{number}", "expr": plain})
+    path = tmp_path / "expressions.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in run(tool("promtool"), "check", "rules", str(path))
+
+
+def test_every_alert_has_a_severity_a_summary_and_its_page():
+    names = [rule["alert"] for rule in alerts()]
+    assert len(names) == len(set(names))
+    for rule in alerts():
+        assert rule["labels"]["severity"] in SEVERITIES
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        page = f"{{{{ $externalLabels.platform_url }}}}/monitoring/runbooks/{rule['alert']}"
+        assert rule["annotations"]["runbook_url"] == page
+
+
+def test_the_rules_are_valid_and_behave():
+    promtool = tool("promtool")
+    run(promtool, "check", "rules", str(MONITORING / "alerting_rules.yml"))
+    files = sorted(str(path) for path in (MONITORING / "tests").glob("*.yml"))
+    assert run(promtool, "test", "rules", *files).count("SUCCESS") == len(files)
+
+
+def test_every_alert_is_tested_to_fire_and_to_stay_quiet():
+    fired, quiet = set(), set()
+    for path in (MONITORING / "tests").glob("*.yml"):
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                (fired if case["exp_alerts"] else quiet).add(case["alertname"])
+    names = {rule["alert"] for rule in alerts()}
+    assert fired == names
+    assert quiet == names - {"Watchdog"}
+
+
+def test_prometheus_reads_its_file():
+    # Syntax only: the token's file is there when the installation runs.
+    run(tool("promtool"), "check", "config", "--syntax-only", str(MONITORING / "prometheus.yml"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=Watchdog", "severity=none"], "watchdog"),
+        (["alertname=NoWorkers", "severity=critical"], "pager"),
+        (["alertname=WorkflowFailureRateHigh", "severity=warning"], "operators"),
+        (["alertname=Unheard"], "operators"),
+    ],
+)
+def test_alertmanager_sends_by_severity(labels, receiver):
+    path = str(MONITORING / "alertmanager.yml")
+    assert run(tool("amtool"), "config", "routes", "test", f"--config.file={path}", *labels).strip() == receiver
+
+
+def test_alertmanager_reads_its_file():
+    assert "SUCCESS" in run(tool("amtool"), "check-config", str(MONITORING / "alertmanager.yml"))
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_can_be_imported(name):
+    dashboard = json.loads((MONITORING / name).read_text())
+    assert dashboard["uid"]
+    assert dashboard["schemaVersion"] >= 39
+    assert "id" not in dashboard
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    taken = set()
+    for panel in dashboard["panels"]:
+        assert panel["title"]
+        assert panel["description"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}"
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(dashboard["panels"])))
+    assert used - {"__rate_interval", "__range"} <= variables
+
+
+def test_grafana_is_provisioned_with_what_compose_mounts():
+    source = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    provider = yaml.safe_load((MONITORING / "grafana/provisioning/dashboards/platform.yml").read_text())
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+    folder = provider["providers"][0]["options"]["path"]
+    mounted = [volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"]]
+    for name in DASHBOARDS:
+        assert [f"./monitoring/{name}", f"{folder}/{name}"] in mounted

@@ -1,0 +1,96 @@
+"""The environment: typed, refused with its name when wrong, and what production does not start with (A1)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestration.environment import UnsafeEnvironment, data_dir, kept_key, read, unsafe_for_production
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "SECRET_KEY": "s3cret-" + "abcdefghij0123456789" * 2,
+    "JWT_SIGNING_KEY": "s1gning-" + "0123456789abcdefghij" * 2,
+    "ALLOWED_HOSTS": "platform.example.com",
+}
+
+
+def test_unset_and_empty_are_the_same_and_have_defaults():
+    assert read({}) == read({"PORT": "", "WORKERS": ""})
+    assert (read({}).PORT, read({}).WORKERS, read({}).ANONYMOUS_ROLE) == (8000, 2, "")
+
+
+def test_lists_are_split():
+    assert read({"ALLOWED_HOSTS": "a.example, b.example ,"}).ALLOWED_HOSTS == ("a.example", "b.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "eighty"), ("PORT", "70000"), ("WORKERS", "-1"), ("LEASE_SECONDS", "0"), ("PROCESS_STEPS", "yes"),
+     ("RATE_LIMIT_USER", "many"), ("TRUSTED_PROXIES", "proxy.example"), ("BROWSABLE_API", "perhaps")],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_by_name(name, value):
+    with pytest.raises(UnsafeEnvironment) as refused:
+        read({name: value})
+    (line,) = refused.value.lines
+    assert line.startswith(f"{name}=")
+
+
+def test_every_wrong_setting_is_told_at_once():
+    with pytest.raises(UnsafeEnvironment) as refused:
+        read({"PORT": "x", "WORKERS": "y"})
+    assert [line.partition("=")[0] for line in refused.value.lines] == ["PORT", "WORKERS"]
+
+
+def test_a_data_directory_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UnsafeEnvironment, match="DATA_DIR="):
+        data_dir(read({"DATA_DIR": str(tmp_path / "file" / "below")}))
+
+
+def test_a_generated_key_is_kept_and_read_by_its_owner_only(tmp_path):
+    env = read({"DATA_DIR": str(tmp_path)})
+    key = kept_key(env, "SECRET_KEY")
+    assert kept_key(env, "SECRET_KEY") == key
+    assert len(key) >= 48
+    assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY"),
+        ({"SECRET_KEY": "a" * 64}, "SECRET_KEY"),
+        ({"SECRET_KEY": "django-insecure-" + "abcdefghij0123456789" * 2}, "SECRET_KEY"),
+        ({"JWT_SIGNING_KEY": "short"}, "JWT_SIGNING_KEY"),
+        ({"JWT_SIGNING_KEY": GOOD["SECRET_KEY"]}, "JWT_SIGNING_KEY"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
+        ({"SERVER_PROCESSES": "2"}, "REDIS_URL"),
+        ({"ANONYMOUS_ROLE": "guest"}, "ANONYMOUS_ROLE"),
+    ],
+)
+def test_a1_production_refuses_what_is_unsafe_and_names_it(change, named):
+    lines = unsafe_for_production(read({**GOOD, **change}), debug=False)
+    assert [line.partition(":")[0] for line in lines] == [named]
+
+
+def test_a1_production_starts_with_what_is_safe_and_not_with_debug():
+    assert unsafe_for_production(read(GOOD), debug=False) == []
+    assert [line.partition(":")[0] for line in unsafe_for_production(read(GOOD), debug=True)] == ["DEBUG"]
+
+
+@pytest.mark.parametrize(("change", "status"), [({}, 0), ({"SECRET_KEY": "short", "ALLOWED_HOSTS": "*"}, 2)])
+def test_a1_the_process_itself_refuses_with_a_line_for_each(tmp_path, change, status):
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), **GOOD, **change}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**environment, "DJANGO_SETTINGS_MODULE": "orchestration.settings.prod"},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("cannot start: ")]
+    assert len(told) == len(change)
+    assert "Traceback" not in done.stderr
