@@ -146,7 +146,8 @@ class ProgressConsumer(AsyncWebsocketConsumer):
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 asking = in_thread(_still, self._credential, self._subscriptions.chosen(), self._subscriptions.roamed())
-                self._user, gone = await asyncio.wait_for(asking, UNVERIFIED_SECONDS - SWEEP_SECONDS)
+                async with asyncio.timeout(UNVERIFIED_SECONDS - SWEEP_SECONDS):
+                    self._user, gone = await asking
             except PlatformError as error:
                 await self._fail_for(error)
                 return

@@ -160,8 +160,10 @@ class Feed:
         try:
             with _Ear(listener, self._rung) as ear:
                 while True:
+                    # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the ring.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._rung.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._rung.wait()
                         await asyncio.sleep(GATHER_SECONDS)
                     self._rung.clear()
                     try:

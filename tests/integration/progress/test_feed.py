@@ -167,6 +167,20 @@ async def test_the_feed_ends_with_its_last_reader(socket, reporter):
     assert (feed._readers, feed._watches, feed._newest) == (set(), {}, {})
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_the_feed_ends_though_the_bell_rings_at_that_moment(turns):
+    feed, reader = feeds.Feed(), feeds.Reader(Outbox())
+    feed.enter(reader)
+    task = feed._task
+    await asyncio.sleep(0.1)
+    feed._rung.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    feed.leave(reader)
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+
+
 async def test_an_outbox_is_bounded_in_bytes_and_keeps_its_order(monkeypatch):
     box = Outbox(without=frozenset({"completed"}))
     box.put(Frame(text="a"))
