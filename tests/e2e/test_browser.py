@@ -42,8 +42,8 @@ def page(chromium, installation):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(f"{installation.base}/")
     expect(page).to_have_url(f"{installation.base}/ui/login?next=/ui/")
-    page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(f"{installation.base}/ui/")
     yield page
@@ -55,8 +55,8 @@ def test_a_wrong_password_stays_at_the_door(chromium, installation):
     chromium.clear_cookies()
     page = chromium.new_page()
     page.goto(f"{installation.base}/ui/")
-    page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill("wrong")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password", exact=True).fill("wrong")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_be_visible()
     assert page.url.startswith(f"{installation.base}/ui/login")
@@ -72,7 +72,8 @@ def test_an_execution_is_watched_to_its_end_without_a_reload(page, installation)
     page.evaluate("window.untouched = true")
     bar = page.get_by_label("progress of the execution")
     expect(bar).to_have_attribute("data-status", "in_progress")
-    page.wait_for_function("document.querySelector('[aria-label=\"progress of the execution\"]').value > 30")
+    while bar.evaluate("node => node.value") <= 30:
+        page.wait_for_timeout(50)
     assert client.get(f"/executions/{execution}").json()["status"] == "in_progress"
     expect(bar).to_have_attribute("data-status", "completed")
     assert page.evaluate("window.untouched") is True
