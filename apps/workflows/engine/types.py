@@ -21,12 +21,18 @@ class TaskState:
     step_id: str
     status: Status = Status.PENDING
     queue: str = "default"
+    lane: str = "default"
     waiting_on: int = 0
     met: int = 0
     fence: int = 0
     failures: int = 0
     losses: int = 0
     ready_at: datetime | None = None
+    waiting_for: str = ""
+    due_at: datetime | None = None
+    expires_at: datetime | None = None
+    items: int = 0
+    next_item: int = 0
     lease_owner: str = ""
     lease_expires_at: datetime | None = None
     percent: float = 0.0
@@ -49,7 +55,9 @@ class ExecutionState:
     percent: float = 0.0
     message: str = ""
     ready_at: datetime | None = None
+    held: bool = False
     deadline_at: datetime | None = None
+    owes_parent: bool = False
     cancel_requested_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

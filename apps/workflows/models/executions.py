@@ -17,13 +17,24 @@ _CLAIMABLE = sorted(status.value for status in states.CLAIMABLE)
 STATUS_CHOICES = [(status.value, status.value) for status in states.Status]
 
 
+class Trigger(models.TextChoices):
+    """Why an execution was made."""
+
+    CALLER = "caller"
+    RETRY = "retry"
+    FORK = "fork"
+    SCHEDULE = "schedule"
+    WEBHOOK = "webhook"
+    WORKFLOW = "workflow"
+
+
 class Execution(models.Model):
     """One run of one version.
 
     `seq` is the number of the last event of its journal. `open_tasks` and `failed_tasks` are counts, kept so that a
-    report need not look at all tasks. `ready_at` is its place in the line of those with work to claim: never later
-    than the moment its next task may start, null when none can; it moves back when some of its tasks were claimed,
-    which makes the line fair.
+    report need not look at all tasks. `ready_at` is never later than the moment its next task may start, null when
+    none can (or may: it is paused, or held back by a limit); it moves back when some of its tasks were claimed. `rank`
+    is its place in the line of its workflow: `ready_at`, brought forward by its priority.
     """
 
     id = models.UUIDField(primary_key=True, default=new_execution_id, editable=False)
@@ -42,7 +53,24 @@ class Execution(models.Model):
     open_tasks = models.IntegerField(default=0)
     failed_tasks = models.IntegerField(default=0)
     ready_at = models.DateTimeField(null=True)
+    rank = models.DateTimeField(null=True)
     deadline_at = models.DateTimeField(null=True)
+    # Held back by the limit on executions with this key (of one workflow) until one of them ends.
+    held = models.BooleanField(default=False)
+    concurrency_key = models.CharField(max_length=1000, blank=True)
+    signals = models.JSONField(default=dict)  # name → payload of each signal that came
+    # The task whose step this execution is; `owes_parent` until that task has been told of its end.
+    parent_task = models.ForeignKey(
+        "workflows.Task", null=True, on_delete=models.SET_NULL, related_name="children", db_index=False
+    )
+    owes_parent = models.BooleanField(default=False)
+    # What made it: the retry or fork of another execution, a schedule's moment, a webhook; else a caller.
+    trigger = models.CharField(max_length=8, choices=Trigger.choices, default=Trigger.CALLER)
+    origin = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="descendants")
+    schedule = models.ForeignKey(
+        "workflows.Schedule", null=True, on_delete=models.SET_NULL, related_name="executions", db_index=False
+    )
+    scheduled_for = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     # 32 hexadecimal digits; allocated when the execution is created, so that every span of it can be joined.
     trace_id = models.CharField(max_length=32, blank=True)
@@ -74,13 +102,30 @@ class Execution(models.Model):
                 condition=Q(percent__gte=0) & (Q(percent=100, status="completed") | Q(percent__lt=100)),
                 name="execution_percent_100_at_success",
             ),
+            models.UniqueConstraint(
+                fields=["schedule", "scheduled_for"],
+                condition=Q(schedule__isnull=False),
+                name="execution_once_a_moment",
+            ),
+            models.CheckConstraint(
+                condition=Q(ready_at__isnull=True) | (Q(held=False) & ~Q(status="paused")),
+                name="execution_in_line_only_if_let",
+            ),
         ]
         indexes = [
-            models.Index(fields=["-priority", "ready_at"], condition=Q(ready_at__isnull=False), name="execution_line"),
+            models.Index(fields=["workflow", "rank"], condition=Q(ready_at__isnull=False), name="execution_line"),
+            models.Index(fields=["ready_at"], condition=Q(ready_at__isnull=False), name="execution_ready"),
             models.Index(fields=["workflow", "-id"], name="execution_newest"),
             models.Index(fields=["workflow", "status"], name="execution_by_status"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="execution_finished"),
             models.Index(fields=["deadline_at"], condition=Q(deadline_at__isnull=False), name="execution_deadline"),
+            models.Index(
+                fields=["workflow", "concurrency_key"],
+                condition=~Q(concurrency_key="") & Q(finished_at__isnull=True),
+                name="execution_concurrent",
+            ),
+            models.Index(fields=["parent_task"], condition=Q(parent_task__isnull=False), name="execution_parent"),
+            models.Index(fields=["owes_parent"], condition=Q(owes_parent=True), name="execution_owes"),
         ]
 
     def __str__(self) -> str:
@@ -96,22 +141,32 @@ class TaskQuerySet(GatedQuerySet["Task"]):
 class Task(models.Model):
     """One step inside one execution; the unit that is queued, leased, attempted and retried.
 
-    `waiting_on` counts the dependencies that are not yet terminal, `met` those that ended as its `on` asks.
+    `step_id` is the id of its step, with the number of its item where it is one of many: `load[7]`.
+    `waiting_on` counts the dependencies that are not yet terminal, `met` those that ended as its `on` asks; once a
+    step with `for_each` has been opened, both count its `items` instead: those not yet ended, those that completed.
     `fence` rises at every claim and names the current lease; `failures` and `losses` are the two retry budgets spent.
-    A task may be claimed when its status is pending or waiting and `ready_at` has come.
+    A task may be claimed when its status is pending or waiting and `ready_at` has come. `waiting_for` names what else
+    it waits for; `due_at` is when the engine itself acts on it (a timer, a time limit).
     """
 
     id = models.UUIDField(primary_key=True, editable=False)  # engine.ids.task_id
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="tasks", db_index=False)
-    step_id = models.CharField(max_length=100)
+    step_id = models.CharField(max_length=110)
     status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=states.Status.PENDING.value)
-    queue = models.CharField(max_length=100, default="default")
+    queue = models.CharField(max_length=64, default="default")
+    lane = models.CharField(max_length=64, default="default")  # `Lane.key`
     waiting_on = models.IntegerField(default=0)
     met = models.IntegerField(default=0)
     fence = models.BigIntegerField(default=0)
     failures = models.IntegerField(default=0)
     losses = models.IntegerField(default=0)
     ready_at = models.DateTimeField(null=True)
+    waiting_for = models.CharField(max_length=110, blank=True)
+    due_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)  # the end of `total_timeout_seconds`, from the first attempt on
+    items = models.IntegerField(default=0)
+    next_item = models.IntegerField(default=0)  # the first item that has no task yet
+    item = models.JSONField(null=True)  # of a step with `for_each` its list, of one of its tasks the item
     lease_owner = models.CharField(max_length=100, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
     percent = models.FloatField(default=0.0)
@@ -147,6 +202,7 @@ class Task(models.Model):
         ]
         indexes = [
             models.Index(fields=["execution", "ready_at"], condition=Q(ready_at__isnull=False), name="task_ready"),
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="task_due"),
             models.Index(fields=["lease_expires_at"], condition=Q(lease_expires_at__isnull=False), name="task_lease"),
         ]
 
@@ -167,7 +223,7 @@ class Event(models.Model):
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.BigIntegerField()
     type = models.CharField(max_length=40)
-    step_id = models.CharField(max_length=100, blank=True)
+    step_id = models.CharField(max_length=110, blank=True)
     data = models.JSONField(default=dict)
     at = models.DateTimeField()
 

@@ -1,4 +1,4 @@
-"""Presence: who claims tasks, and when each was last heard of."""
+"""Presence: who claims tasks, and when each was last heard of; and the lanes they claim from."""
 
 from django.db import models
 
@@ -10,6 +10,8 @@ class Performer(models.Model):
     kind = models.CharField(max_length=6, choices=[("worker", "worker"), ("agent", "agent")])
     slots = models.PositiveIntegerField()
     load = models.PositiveIntegerField(default=0)  # tasks it holds
+    labels = models.JSONField(default=dict)  # name → text or number
+    queues = models.JSONField(null=True)  # those it serves; null: all
     draining = models.BooleanField(default=False)
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
@@ -21,3 +23,25 @@ class Performer(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Lane(models.Model):
+    """A queue together with what its steps require of a performer: what a claim chooses by.
+
+    The lane of a queue without requirements has the queue's name as its key. Lanes are made when a definition that
+    names them is saved; pausing a queue pauses all of its lanes.
+    """
+
+    key = models.CharField(max_length=64, primary_key=True)
+    queue = models.CharField(max_length=64, db_index=True)
+    requires = models.JSONField(default=list)
+    prefers = models.JSONField(default=list)
+    paused = models.BooleanField(default=False)
+
+    objects = models.Manager["Lane"]()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key

@@ -21,10 +21,11 @@ class Workflow(models.Model):
     """A named thing a person edits. In URLs and metrics its id is the slug."""
 
     class Kind(models.TextChoices):
-        """A tracker's progress is reported from outside; it has no steps of ours."""
+        """A tracker's progress is reported from outside; the versions of `tasks` are somebody's ad-hoc tasks."""
 
         WORKFLOW = "workflow"
         TRACKER = "tracker"
+        TASKS = "tasks"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = models.SlugField(max_length=100, unique=True, db_index=False)
@@ -49,7 +50,7 @@ class Workflow(models.Model):
             ("workflow:execute", "Execute this workflow"),
         ]
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=["workflow", "tracker"]), name="workflow_kind_is_known"),
+            models.CheckConstraint(condition=Q(kind__in=["workflow", "tracker", "tasks"]), name="workflow_kind_is_known"),
         ]
 
     def __str__(self) -> str:

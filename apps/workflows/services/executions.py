@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from apps.accounts.models import User
@@ -12,7 +13,7 @@ from apps.workflows.engine.decide import begin
 from apps.workflows.engine.ids import new_execution_id
 from apps.workflows.engine.states import TERMINAL, Status, allowed_actions
 from apps.workflows.engine.types import ExecutionState, Reject, Snapshot, StopRequested
-from apps.workflows.models import Execution, Workflow
+from apps.workflows.models import Execution, Schedule, Trigger, Workflow
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services.ledger import sql, unit_of
@@ -28,6 +29,9 @@ def start(
     inputs: Mapping[str, Any] | None = None,
     priority: int | None = None,
     trace_id: str = "",
+    trigger: Trigger = Trigger.CALLER,
+    schedule: Schedule | None = None,
+    scheduled_for: datetime | None = None,
 ) -> Execution:
     """Create an execution of the newest version; when this returns it is durable and its first tasks are in line.
 
@@ -61,6 +65,9 @@ def start(
             priority=row.priority,
             inputs=given,
             trace_id=row.trace_id,
+            trigger=trigger,
+            schedule=schedule,
+            scheduled_for=scheduled_for,
             requested_by=by,
             tasks_total=first.execution.tasks_total,
             open_tasks=first.execution.tasks_total,

@@ -30,6 +30,8 @@ class ExecutionRow:
     inputs: str
     trace_id: str
     state: ExecutionState
+    parent_task: UUID | None = None
+    concurrency_key: str = ""
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class TaskRow:
     id: UUID
     execution_id: UUID
     state: TaskState
+    item: Any = None  # what a new task of a step with `for_each` is about, or the list of the step itself
 
 
 @cache

@@ -25,24 +25,24 @@ from apps.workflows.services.ledger.sql.dialect import (
 
 _EXECUTION_STATE = (
     "status, tasks_total, open_tasks, failed_tasks, points, percent, message, ready_at, deadline_at, "
-    "cancel_requested_at, started_at, finished_at, error"
+    "cancel_requested_at, started_at, finished_at, error, held, owes_parent"
 )
 _TASK_STATE = (
-    "step_id, status, queue, waiting_on, met, fence, failures, losses, ready_at, lease_owner, lease_expires_at, "
-    "percent, message, started_at, finished_at, error"
+    "step_id, status, queue, lane, waiting_on, met, fence, failures, losses, ready_at, waiting_for, due_at, expires_at, "
+    "items, next_item, lease_owner, lease_expires_at, percent, message, started_at, finished_at, error"
 )
 
 
 _EXECUTION = (
-    f"SELECT id, workflow_id, version_id, seq, priority, inputs, trace_id, {_EXECUTION_STATE} FROM workflows_execution"
+    "SELECT id, workflow_id, version_id, seq, priority, inputs, trace_id, parent_task_id, concurrency_key,"
+    f" {_EXECUTION_STATE} FROM workflows_execution"
 )
 
 
 def _execution(row: Sequence[Any]) -> ExecutionRow:
-    (identity, workflow, version, seq, priority, inputs, trace, status, total, opened, failed, points, percent) = row[
-        :13
-    ]
-    message, ready, deadline, cancel, started, finished, error = row[13:]
+    identity, workflow, version, seq, priority, inputs, trace, parent, key = row[:9]
+    status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[9:19]
+    started, finished, error, held, owes = row[19:]
     return ExecutionRow(
         id=uuid_out(identity),
         workflow_id=uuid_out(workflow),
@@ -51,6 +51,8 @@ def _execution(row: Sequence[Any]) -> ExecutionRow:
         priority=priority,
         inputs=inputs,
         trace_id=trace,
+        parent_task=uuid_out(parent) if parent else None,
+        concurrency_key=key,
         state=ExecutionState(
             status=Status(status),
             tasks_total=total,
@@ -65,6 +67,8 @@ def _execution(row: Sequence[Any]) -> ExecutionRow:
             started_at=time_out(started),
             finished_at=time_out(finished),
             error=json_out(error),
+            held=bool(held),
+            owes_parent=bool(owes),
         ),
     )
 
@@ -107,8 +111,8 @@ _TASK = f"SELECT id, execution_id, {_TASK_STATE} FROM workflows_task"
 
 
 def _task(row: Sequence[Any]) -> TaskRow:
-    (identity, execution, step, status, queue, waiting, met, fence, failures, losses, ready, owner, expires) = row[:13]
-    percent, message, started, finished, error = row[13:]
+    identity, execution, step, status, queue, lane, waiting, met, fence, failures, losses, ready = row[:12]
+    waiting_for, due, ends, items, next_item, owner, expires, percent, message, started, finished, error = row[12:]
     key = uuid_out(identity)
     return TaskRow(
         id=key,
@@ -118,12 +122,18 @@ def _task(row: Sequence[Any]) -> TaskRow:
             step_id=step,
             status=Status(status),
             queue=queue,
+            lane=lane,
             waiting_on=waiting,
             met=met,
             fence=fence,
             failures=failures,
             losses=losses,
             ready_at=time_out(ready),
+            waiting_for=waiting_for,
+            due_at=time_out(due),
+            expires_at=time_out(ends),
+            items=items,
+            next_item=next_item,
             lease_owner=owner,
             lease_expires_at=time_out(expires),
             percent=percent,

@@ -1,7 +1,7 @@
 """What a transaction writes: changed rows, and new lines of journal and log."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,22 +23,25 @@ class FencedError(Exception):
     """A row was not as it was read, although its execution was locked: the transaction must not be committed."""
 
 
+A_POINT = timedelta(minutes=1)
+
 # An update under way: the cursor that will know its count, the table, and how many rows there were to write.
 Written = tuple[Cursor, str, int]
 
 _TASK_TYPES = {
     "id": "uuid", "status": "text", "waiting_on": "int", "met": "int", "fence": "bigint", "failures": "int",
-    "losses": "int", "ready_at": "timestamptz", "lease_owner": "text", "lease_expires_at": "timestamptz",
-    "percent": "float8", "message": "text", "error": "jsonb", "started_at": "timestamptz",
-    "finished_at": "timestamptz", "old_fence": "bigint",
+    "losses": "int", "ready_at": "timestamptz", "waiting_for": "text", "due_at": "timestamptz",
+    "expires_at": "timestamptz", "items": "int", "next_item": "int", "lease_owner": "text",
+    "lease_expires_at": "timestamptz", "percent": "float8", "message": "text", "error": "jsonb",
+    "started_at": "timestamptz", "finished_at": "timestamptz", "old_fence": "bigint",
 }  # fmt: skip
 _TASK_SET = [name for name in _TASK_TYPES if name not in ("id", "old_fence")]
 
 _EXECUTION_TYPES = {
     "id": "uuid", "seq": "bigint", "status": "text", "tasks_total": "int", "open_tasks": "int",
     "failed_tasks": "int", "points": "float8",
-    "percent": "float8", "message": "text", "ready_at": "timestamptz", "deadline_at": "timestamptz",
-    "cancel_requested_at": "timestamptz", "started_at": "timestamptz", "finished_at": "timestamptz",
+    "percent": "float8", "message": "text", "ready_at": "timestamptz", "rank": "timestamptz", "held": "bool",
+    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz", "started_at": "timestamptz", "finished_at": "timestamptz",
     "outputs": "jsonb", "error": "jsonb", "updated_at": "timestamptz",
 }  # fmt: skip
 _EXECUTION_SET = [name for name in _EXECUTION_TYPES if name != "id"]
@@ -81,8 +84,9 @@ def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) 
         key = uuid_in(identity)
         rows.append(
             (key, state.status.value, state.waiting_on, state.met, state.fence, state.failures, state.losses,
-             time_in(state.ready_at), state.lease_owner, time_in(state.lease_expires_at), state.percent,
-             state.message, json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
+             time_in(state.ready_at), state.waiting_for, time_in(state.due_at), time_in(state.expires_at), state.items,
+             state.next_item, state.lease_owner, time_in(state.lease_expires_at), state.percent, state.message,
+             json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
         )  # fmt: skip
         if state.outputs:
             left.append((json_in(state.outputs), key))
@@ -92,12 +96,18 @@ def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) 
     return _update("workflows_task", _TASK_TYPES, _TASK_SET, rows, fenced=True) if rows else None
 
 
+def rank(row: ExecutionRow) -> datetime | None:
+    """Its place in the line of its workflow: a point of priority is worth a minute of waiting, so nobody starves."""
+    moment = row.state.ready_at
+    return None if moment is None else moment - row.priority * A_POINT
+
+
 def write_executions(changed: Iterable[ExecutionRow], *, at: datetime) -> Written | None:
     """Write executions that were read under their lock. The answer is for `check_written`."""
     rows = [
         (uuid_in(row.id), row.seq, row.state.status.value, row.state.tasks_total, row.state.open_tasks,
          row.state.failed_tasks, row.state.points, row.state.percent, row.state.message, time_in(row.state.ready_at),
-         time_in(row.state.deadline_at), time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
+         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at), row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
          time_in(row.state.finished_at), json_in(row.state.outputs), json_in(row.state.error), time_in(at))
         for row in changed
     ]  # fmt: skip
@@ -132,15 +142,18 @@ def insert_tasks(cursor: Cursor, rows: Iterable[TaskRow]) -> None:
     """Insert tasks of a new execution, or steps that a tracker tells of for the first time."""
     values = [
         (uuid_in(row.id), uuid_in(row.execution_id), row.state.step_id, row.state.status.value, row.state.queue,
-         row.state.waiting_on, row.state.met, row.state.fence, row.state.failures, row.state.losses,
-         time_in(row.state.ready_at), row.state.lease_owner, time_in(row.state.lease_expires_at),
-         row.state.percent, row.state.message, None, json_in(row.state.error),
-         time_in(row.state.started_at), time_in(row.state.finished_at))
+         row.state.lane, row.state.waiting_on, row.state.met, row.state.fence, row.state.failures, row.state.losses,
+         time_in(row.state.ready_at), row.state.waiting_for, time_in(row.state.due_at),
+         time_in(row.state.expires_at), row.state.items, row.state.next_item, json_in(row.item),
+         row.state.lease_owner, time_in(row.state.lease_expires_at), row.state.percent, row.state.message,
+         json_in(row.state.outputs), json_in(row.state.error), time_in(row.state.started_at),
+         time_in(row.state.finished_at))
         for row in rows
     ]  # fmt: skip
     names = (
-        "id", "execution_id", "step_id", "status", "queue", "waiting_on", "met", "fence", "failures", "losses",
-        "ready_at", "lease_owner", "lease_expires_at", "percent", "message", "outputs", "error", "started_at",
+        "id", "execution_id", "step_id", "status", "queue", "lane", "waiting_on", "met", "fence", "failures", "losses",
+        "ready_at", "waiting_for", "due_at", "expires_at", "items", "next_item", "item", "lease_owner",
+        "lease_expires_at", "percent", "message", "outputs", "error", "started_at",
         "finished_at",
     )  # fmt: skip
     if not values:
