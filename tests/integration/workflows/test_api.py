@@ -126,7 +126,7 @@ def test_an_execution_is_started_seen_and_finished(api):
     assert answer["workflow_id"] == "daily-report"
     assert answer["status"] == "pending"
     path = f"/executions/{answer['execution_id']}"
-    assert api.get(path).json()["allowed_actions"] == ["cancel"]
+    assert api.get(path).json()["allowed_actions"] == ["cancel", "pause", "signal"]
     drive()
     found = api.get(path).json()
     assert (found["status"], found["percent_complete"], found["allowed_actions"]) == ("completed", 100, [])

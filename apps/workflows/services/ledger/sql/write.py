@@ -88,7 +88,8 @@ def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) 
              state.next_item, state.lease_owner, time_in(state.lease_expires_at), state.percent, state.message,
              json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
         )  # fmt: skip
-        if state.outputs:
+        # Of a step that left nothing, nothing is written; of an item its absence would mean that it failed.
+        if state.outputs or (state.outputs is not None and (state.is_item or state.items)):
             left.append((json_in(state.outputs), key))
     if left:
         cast = "" if is_sqlite() else "::jsonb"
@@ -159,6 +160,12 @@ def insert_tasks(cursor: Cursor, rows: Iterable[TaskRow]) -> None:
     if not values:
         return
     _insert(cursor, "workflows_task", names, values)
+
+
+def write_item(cursor: Cursor, task: UUID, value: Any) -> None:
+    """Write the list of a step that was opened."""
+    cast = "" if is_sqlite() else "::jsonb"
+    cursor.execute(f"UPDATE workflows_task SET item = %s{cast} WHERE id = %s", [json_in(value), uuid_in(task)])
 
 
 def insert_logs(cursor: Cursor, rows: Sequence[tuple[UUID, int, int, str, str]], *, at: datetime) -> None:
