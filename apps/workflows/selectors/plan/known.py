@@ -18,7 +18,7 @@ UNKNOWN: Final = "unknown"
 class Known:
     """Fills in inputs, and notes what it met on the way: what cannot be right, and the variables asked for.
 
-    Once `CHARACTERS` of data have been looked at everything further is unknown, and stays as it is written.
+    Beyond `CHARACTERS` of data the rest is unknown and stays as it is written; `is_partial` says so.
     """
 
     def __init__(self, inputs: Mapping[str, Any], *, all_given: bool) -> None:
@@ -26,6 +26,7 @@ class Known:
         self._all_given = all_given
         self._sizes = {name: len(json.dumps(value)) for name, value in inputs.items()}
         self._left = CHARACTERS
+        self.is_partial = False
         self.errors: list[str] = []
         self.variables: dict[str, None] = {}
 
@@ -83,6 +84,7 @@ class Known:
         """The template where it rests on inputs that are known, and is not too much; notes its variables."""
         self._left -= len(text)
         if self._left < 0:
+            self.is_partial = True
             return None
         try:
             template = parse(text)
@@ -103,7 +105,10 @@ class Known:
                 name = str(reference.path[0])
                 is_known = is_known and name in self._sizes
                 cost += self._sizes.get(name, 0)
-        if not is_known or cost > self._left:
+        if not is_known:
+            return None
+        if cost > self._left:
+            self.is_partial = True
             return None
         self._left -= cost
         return template

@@ -120,6 +120,9 @@ class _Checks:
             self._known.filled(definition.get(key))
         for what, message in self._met():
             yield Missing(step_id=None, what=what, message=message)
+        if self._known.is_partial:
+            message = "the inputs are too large to fill in everywhere: what is left stays as written; give smaller ones"
+            yield Missing(step_id=None, what="input", message=message)
         named = [mapping(each).get("webhook") for each in sequence(definition.get("notify"))]
         names = list(dict.fromkeys(str(name) for name in named if name))
         there = set(Receiver.objects.filter(name__in=names).values_list("name", flat=True)) if names else set()
