@@ -85,9 +85,7 @@ def delete(schedule: Schedule) -> None:
 
 def _check(workflow: Workflow, wanted: Wanted, now: datetime) -> None:
     if workflow.kind != Workflow.Kind.WORKFLOW:
-        raise Conflict(
-            f"`{workflow}` has no definition that could be executed: schedule a workflow", code="no_workflow"
-        )
+        raise Conflict(f"`{workflow}` has no definition to execute; schedule a workflow", code="not_a_workflow")
     moment, zone = now, "UTC"
     problems = cron.problems(wanted.cron, wanted.timezone, now)
     if not problems:
