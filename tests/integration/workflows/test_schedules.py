@@ -385,7 +385,7 @@ def test_a_zone_that_has_left_the_system_pauses_the_schedule(make_schedule, cloc
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_schedulers_at_once_start_each_moment_exactly_once(make_schedule, clock):
+def test_two_schedulers_at_once_start_each_moment_exactly_once(make_schedule, clock, caplog):
     made = [make_schedule(name=f"s{n}", catch_up="all") for n in range(6)]
     clock(NOON + 9.5 * HOUR)
     wrong, together = [], threading.Barrier(4)
@@ -407,6 +407,7 @@ def test_two_schedulers_at_once_start_each_moment_exactly_once(make_schedule, cl
     for thread in threads:
         thread.join(60)
     assert not wrong
+    assert not caplog.records, "none of them ran into another"
     for schedule in made:
         assert moments(schedule) == list(range(10))
 
