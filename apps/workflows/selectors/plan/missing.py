@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from django.conf import settings
 
 from apps.workflows.definition.kinds import mapping, sequence
 from apps.workflows.definition.suggestions import Suggester
+from apps.workflows.engine.graph import OWN_KINDS
 from apps.workflows.engine.labels import LabelError, Value, parse
 from apps.workflows.models import Lane, Performer
 from apps.workflows.selectors.environment import allowed_environment
@@ -18,7 +19,6 @@ What = Literal["performer", "queue", "callable", "executor", "workflow", "enviro
 Finding = tuple[What, str]
 
 # The kinds that the engine sees to itself: no performer claims them.
-OWN_KINDS: Final = frozenset({"wait", "approval", "workflow"})
 PERFORMERS = 1000  # of those that were heard of last
 COMPARISONS = 1_000_000  # of performers with requirements; beyond them nothing more is said to be missing
 
