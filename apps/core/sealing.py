@@ -41,4 +41,4 @@ def _vault() -> MultiFernet:
 @lru_cache(maxsize=4)
 def _opened(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"vault").derive(secret_key.encode())
-    return MultiFernet([Fernet(key) for key in (*keys, base64.urlsafe_b64encode(derived))])
+    return MultiFernet([*map(Fernet, keys), Fernet(base64.urlsafe_b64encode(derived))])
