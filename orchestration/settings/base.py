@@ -169,6 +169,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "",
     "ENUM_NAME_OVERRIDES": {
         "StatusEnum": [(status.value, status.value) for status in Status],
+        "WorkflowKindEnum": "apps.workflows.models.Workflow.Kind",
+        "ReceiverKindEnum": "apps.workflows.models.Receiver.Kind",
         "ReadinessEnum": [("ok", "ok"), ("unavailable", "unavailable")],
     },
 }

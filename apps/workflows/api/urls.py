@@ -1,9 +1,10 @@
-"""Routes of workflows, executions, tasks and webhooks. No trailing slashes."""
+"""Routes of workflows, executions, tasks, webhooks and notifications. No trailing slashes."""
 
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
 
 from apps.workflows.api.executions import ExecutionViewSet, TaskViewSet
+from apps.workflows.api.notifications import ReceiverViewSet
 from apps.workflows.api.webhooks import WebhookViewSet
 from apps.workflows.api.workflows import DefinitionSchemaViewSet, WorkflowViewSet
 
@@ -11,6 +12,7 @@ router = SimpleRouter(trailing_slash=False)
 router.register("workflows", WorkflowViewSet, basename="workflow")
 router.register("executions", ExecutionViewSet, basename="execution")
 router.register("tasks", TaskViewSet, basename="task")
+router.register("notifications", ReceiverViewSet, basename="notification")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("schema/workflow.json", DefinitionSchemaViewSet.as_view({"get": "list"}), name="definition-schema"),

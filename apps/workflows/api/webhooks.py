@@ -155,6 +155,7 @@ class WebhookViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedView
         request=OpenApiTypes.OBJECT,
         responses={202: StartedSerializer},
         auth=[],
+        operation_id="webhooks_receive",
         parameters=[
             OpenApiParameter("webhook-id", str, "header", description="The message; the same one has one effect."),
             OpenApiParameter("webhook-timestamp", str, "header", description="Seconds since 1970, within 5 minutes."),
