@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from apps.core import bell
 from apps.executors import Executors, StepCall, StepError, StepResult
 from apps.executors.types import Stream
-from apps.workers.keeper import Keeper
+from apps.workers.keeper import keepers
 from apps.workers.ledger import Ledger, Settings
 from apps.workflows.engine.types import Completed, Failed, Progressed, Released, Stopped
 from apps.workflows.selectors.performing import executor_options
@@ -96,7 +96,7 @@ class Worker:
         )
         self._running: dict[tuple[UUID, int], Running] = {}
         self._executors = Executors(executor_options())
-        self._keeper = Keeper()
+        self._keepers = keepers()
         self._middleware: list[AttemptMiddleware] = [import_string(path) for path in django.ATTEMPT_MIDDLEWARE]
         self._loop: asyncio.AbstractEventLoop
         self._draining = asyncio.Event()
@@ -109,7 +109,8 @@ class Worker:
         listener = await asyncio.to_thread(bell.listen, "work")
         self._loop.add_reader(listener.fileno(), self._heard, listener)
         self._ledger.start()
-        self._keeper.start()
+        for keeper in self._keepers:
+            keeper.start()
         flushing = asyncio.create_task(self._flush())
         try:
             await self._draining.wait()
@@ -118,7 +119,8 @@ class Worker:
             await self._finish_or_give_back()
         finally:
             flushing.cancel()
-            self._keeper.end()
+            for keeper in self._keepers:
+                keeper.end()
             self._loop.remove_reader(listener.fileno())
             listener.close()
             await self._executors.close()

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workflows', '0002_everything_a_workflow_can_do'),
+        ('workflows', '0010_receivers_sealed'),
     ]
 
     operations = [
