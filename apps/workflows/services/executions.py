@@ -164,6 +164,7 @@ def retry(execution: Execution, *, by: User | None) -> Execution:
 
     Raises `Conflict` ("invalid_transition") unless it ended other than well.
     """
+    execution.refresh_from_db()
     if execution.status not in TERMINAL or execution.status == Status.COMPLETED:
         _refuse(execution, "retried: only one that failed, timed out or was cancelled can be")
     statuses = _statuses(execution)
@@ -177,6 +178,7 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
     `step` may be one item of a step with `for_each`: `load[7]`. Raises `Invalid` where there is no such step,
     `Conflict` while it runs.
     """
+    execution.refresh_from_db()
     if execution.status not in TERMINAL:
         _refuse(execution, "forked: it still runs")
     statuses = _statuses(execution)
