@@ -134,11 +134,10 @@ def signal(execution: Execution, name: str, payload: Mapping[str, Any], *, by: U
         unit.take(sql.open_tasks(unit.cursor, execution.pk))
         decision = held.happen(Signalled(name=name, payload=payload, by=_name(by)))
         if isinstance(decision, Accept):
-            row = Execution.objects.only("signals").get(pk=execution.pk)
-            if len(row.signals) >= MAX_SIGNALS:
+            known = sql.signals(unit.cursor, execution.pk)
+            if len(known) >= MAX_SIGNALS:
                 raise Conflict(f"an execution takes at most {MAX_SIGNALS} different signals", code="too_many_signals")
-            row.signals[name] = dict(payload)
-            row.save(update_fields=["signals"])
+            Execution.objects.filter(pk=execution.pk).update(signals={**known, name: dict(payload)})
         write(unit, decision)
     _answer(execution, decision, "signalled")
 
