@@ -170,6 +170,9 @@ class Course:
         self._prepare(happening)
         decision = self._apply(happening)
         if isinstance(decision, Accept):
+            if isinstance(happening, Signalled):
+                # What opens by it may wait for the very same signal.
+                self._signals = {**(self._signals or {}), happening.name: happening.payload}
             self._follow(decision.settled)
         return decision
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.workflows.engine.expressions import NO_ITEM, ExpressionError, condition, render
@@ -254,7 +254,7 @@ def _moment(config: Mapping[str, Any], now: datetime) -> datetime:
     until = datetime.fromisoformat(str(config.get("until")))
     if until.tzinfo is None:
         raise ValueError(f"`{until.isoformat()}` does not say its time zone; write 2027-01-31T09:00:00+01:00 or …Z")
-    return until
+    return until.astimezone(UTC)  # beyond the year 9999 it is refused here, not by the database
 
 
 def _until(due: datetime | None) -> dict[str, Any]:
