@@ -69,10 +69,14 @@ def _children(user: Any, which: Q) -> list[Child]:
     ]
 
 
+def last_whole_step(execution: UUID) -> UUID:
+    """The last id that the task of a whole step of an execution can have; those of items come behind."""
+    return UUID(int=execution.int | (1 << STEP_BITS) - 1)
+
+
 def whole_steps(execution: UUID) -> QuerySet[Task]:
     """The tasks of an execution's steps without those of their items, in the order of the definition."""
-    last = UUID(int=execution.int | (1 << STEP_BITS) - 1)
-    return Task.objects.filter(execution=execution, pk__lte=last).order_by("pk")
+    return Task.objects.filter(execution=execution, pk__lte=last_whole_step(execution)).order_by("pk")
 
 
 def item_number(ordinal: int) -> int | None:
