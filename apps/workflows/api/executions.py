@@ -2,9 +2,9 @@
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
 
 from django.db.models import QuerySet
 from django_filters.filters import CharFilter, IsoDateTimeFilter, MultipleChoiceFilter, UUIDFilter
@@ -29,7 +29,7 @@ from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
 from apps.workflows.services.requests import digest_of, once
 
-ID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+UUID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 STATUSES = [(status.value, status.value) for status in Status]
 MAX_ROWS = 1000
 MAX_PAYLOAD = 64 * 1024  # bytes of JSON
@@ -60,7 +60,7 @@ class ExecutionFilter(FilterSet):
         model = Execution
         fields: list[str] = []
 
-    def of_parent(self, rows: QuerySet[Execution], _name: str, parent: UUID) -> QuerySet[Execution]:
+    def of_parent(self, rows: QuerySet[Execution], _name: str, parent: uuid.UUID) -> QuerySet[Execution]:
         """Those that are steps of this execution, where the caller may read that."""
         known = Execution.objects.visible_to(self.request.user, Permission.WORKFLOW_READ)
         return rows.filter(of_parent(parent)) if known.filter(pk=parent).exists() else rows.none()
@@ -92,7 +92,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
     queryset = Execution.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"
-    lookup_value_regex = ID
+    lookup_value_regex = UUID
     filterset_class = ExecutionFilter
     filter_backends = [DjangoFilterBackend]
     serializer_class = serializers.ExecutionSerializer

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from apps.accounts.permissions import Permission
 from apps.workflows.api import serializers
-from apps.workflows.api.executions import ID, STATUSES, priority_of
+from apps.workflows.api.executions import STATUSES, UUID, priority_of
 from apps.workflows.api.gate import GatedViewSet
 from apps.workflows.models import Task
 from apps.workflows.selectors.why import why
@@ -50,7 +50,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
     queryset = Task.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"
-    lookup_value_regex = ID
+    lookup_value_regex = UUID
     filterset_class = TaskFilter
     filter_backends = [DjangoFilterBackend]
     serializer_class = serializers.TaskSerializer
