@@ -15,7 +15,7 @@ from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows.engine.states import TERMINAL, Status
-from apps.workflows.models import Execution, Performer, Task, Workflow, WorkflowVersion
+from apps.workflows.models import Execution, Performer, Schedule, Task, Workflow, WorkflowVersion
 from apps.workflows.services import executions
 
 
@@ -147,6 +147,20 @@ class TaskAdmin(ReadOnlyAdmin):
     def page(self, task: Task) -> str:
         """The page of its execution."""
         return _page_of("ui-execution", task.execution_id)
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnlyAdmin):
+    """Schedules: when each comes next, and what became of its last moment."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.WORKFLOW_READ}
+    list_display = (
+        "name", "workflow", "cron", "timezone", "paused", "next_at", "last_at", "last_outcome", "last_error", "owner",
+    )  # fmt: skip
+    list_filter = ("paused", "last_outcome", "catch_up", "overlap")
+    list_select_related = ("workflow", "owner")
+    search_fields = ("name", "workflow__slug", "owner__username")
+    ordering = ("-id",)
 
 
 @admin.register(Performer)

@@ -21,8 +21,8 @@ from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import KEY, started
-from apps.workflows.api.gate import GatedViewSet
 from apps.workflows.api.parsers import DEFINITION_PARSERS
+from apps.workflows.api.plans import PlanActions
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.selectors.relations import with_parents
@@ -52,7 +52,7 @@ class WorkflowFilter(FilterSet):
         return rows.filter(Q(name__icontains=text) | Q(slug__icontains=text) | Q(description__icontains=text))
 
 
-class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
+class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActions):
     """Named definitions."""
 
     required_permissions = {
@@ -63,10 +63,15 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
         "destroy": Permission.WORKFLOW_DELETE,
         "validate": Permission.WORKFLOW_READ,
         "versions": Permission.WORKFLOW_READ,
+        "diff": Permission.WORKFLOW_READ,
+        "plan": Permission.WORKFLOW_READ,
+        "plan_with": Permission.WORKFLOW_READ,
         "execute": Permission.WORKFLOW_EXECUTE,
         "executions": Permission.WORKFLOW_READ,
     }
-    gated_actions = frozenset({"list", "retrieve", "update", "destroy", "versions", "execute", "executions"})
+    gated_actions = frozenset({
+        "list", "retrieve", "update", "destroy", "versions", "diff", "plan", "plan_with", "execute", "executions",
+    })  # fmt: skip
     queryset = Workflow.objects.none()
     lookup_field = "slug"
     lookup_url_kwarg = "id"

@@ -38,7 +38,7 @@ def kinds_of(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> li
 
 
 def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the executor of `kind` is given for `step`, `${…}` still in it. For what the engine sees to itself, as written."""
+    """What the executor of `kind` is given for `step`, `${…}` still in it (for the engine's own: as written)."""
     match kind:
         case "python":
             return _python(step["python"])

@@ -3,9 +3,10 @@
 What concerns several values at once (ids, dependencies, references, kinds of steps) is in `validate`.
 """
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints
 
 STEPS = 10_000
 INPUTS = 200
@@ -32,8 +33,20 @@ ErrorType = Literal[
     "output",
     "workflow",
 ]
-ExitCode = Annotated[int, Field(ge=0, le=255)]
-ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9_]*$", max_length=100)]
+
+
+def _is_rule(value: Any) -> Any:
+    """What `retry.on` may name: a type of error, an exit code, or a Python exception by its class."""
+    known = isinstance(value, str) and (value in get_args(ErrorType) or _CLASS.fullmatch(value))
+    if known or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255):
+        return value
+    raise ValueError(
+        f"it must be one of {', '.join(get_args(ErrorType))}, an exit code from 0 to 255, or the class of an exception"
+    )
+
+
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
+RetryRule = Annotated[Any, PlainValidator(_is_rule, json_schema_input_type=ErrorType | int | str)]
 
 
 def _with_name(value: Any) -> Any:
@@ -88,10 +101,10 @@ class Retry(Model):
     backoff: float = Field(default=1.0, ge=1, le=100, description="Factor on the delay from retry to retry.")
     max_delay: Delay = Field(default=3600.0, description="Seconds that a delay never exceeds.")
     jitter: bool = Field(default=False, description="Whether the delay is drawn from 0 up to its value.")
-    on: list[ErrorType | ExitCode | ClassName] = Field(
+    on: list[RetryRule] = Field(
         default_factory=list, description="Retry these only: types of errors, exit codes, names of Python exceptions."
     )
-    not_on: list[ErrorType | ExitCode | ClassName] = Field(default_factory=list, description="Never retry these.")
+    not_on: list[RetryRule] = Field(default_factory=list, description="Never retry these.")
     lost: int = Field(default=3, ge=0, le=1000, description="How many lost performers are made good, apart from it.")
 
 

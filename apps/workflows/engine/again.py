@@ -44,8 +44,8 @@ def _kept(graph: Graph, statuses: Mapping[str, Status], again: Iterable[str]) ->
                 ready.append(graph.steps[dependant])
     for name, status in statuses.items():
         step = step_of(name)
-        whole_again = step in redone
-        if name != step and step in safe and step not in kept and not whole_again and name not in redone:
-            if status is Status.COMPLETED:
-                kept.add(name)
+        if name == step or status is not Status.COMPLETED:
+            continue
+        if step in safe and step not in kept and not redone & {step, name}:
+            kept.add(name)
     return frozenset(kept)

@@ -85,7 +85,7 @@ class Changes:
         self.have(tasks_total=self.execution.tasks_total + 1, open_tasks=self.execution.open_tasks + 1)
 
     def put(self, before: TaskState, after: TaskState) -> None:
-        """A task that changed. The percentage of its execution never falls (I7); that of its step is its items' mean."""
+        """A task that changed. The percentage of an execution never falls (I7); that of a step is its items' mean."""
         self._tasks[after.step_id] = after
         if before.status not in TERMINAL and after.status in TERMINAL:
             self.have(open_tasks=self.execution.open_tasks - 1)

@@ -9,7 +9,7 @@ from apps.workflows.models import Execution, Task
 from apps.workflows.services import executions
 
 pytestmark = pytest.mark.django_db
-PAGES = ["workflow", "execution", "task", "performer"]
+PAGES = ["workflow", "execution", "task", "schedule", "performer"]
 
 
 def cancel(client, *rows):

@@ -89,9 +89,9 @@ def _stop_requested(snapshot: Snapshot, event: StopRequested, now: datetime) -> 
             running[step_of(task.step_id)] += 1
     for whole in wholes:
         # Items that have no task yet will have none.
-        whole = changes.task(whole.step_id)
-        left = replace(whole, waiting_on=running[whole.step_id], next_item=whole.items)
-        changes.put(whole, left)
+        now_open = changes.task(whole.step_id)
+        left = replace(now_open, waiting_on=running[whole.step_id], next_item=whole.items)
+        changes.put(now_open, left)
         if not left.waiting_on:
             changes.stop(left)
     # What ended here was everybody who waited: there is nobody left to be told.

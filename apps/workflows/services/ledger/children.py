@@ -20,9 +20,10 @@ from apps.workflows.engine.expressions import Context, ExpressionError, render
 from apps.workflows.engine.graph import Graph
 from apps.workflows.engine.ids import execution_of, new_execution_id
 from apps.workflows.engine.types import ExecutionState, Fact
-from apps.workflows.models import Execution, Notification, Schedule, Trigger, Workflow, WorkflowVersion
+from apps.workflows.models import Execution, Schedule, Trigger, Workflow, WorkflowVersion
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.graphs import graph_of
+from apps.workflows.services import notifications
 from apps.workflows.services.ledger import sql
 
 if TYPE_CHECKING:
@@ -185,11 +186,7 @@ def follow_up(ended: Iterable[Held]) -> None:
     """In the transaction in which executions end: have those told who want to be; after it, those who waited."""
     owed = []
     for held in ended:
-        names = held.graph.notify.get(held.state.status.value, ())
-        Notification.objects.bulk_create(
-            Notification(execution_id=held.row.id, receiver_name=name, next_at=held.now, created_at=held.now)
-            for name in names
-        )
+        notifications.insert(held.row.id, held.graph.notify.get(held.state.status.value, ()), held.now)
         if held.state.owes_parent or held.row.concurrency_key or held.graph.has_children:
             owed.append(held.row)
     if owed:

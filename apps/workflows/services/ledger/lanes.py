@@ -15,8 +15,27 @@ from apps.workflows.services.ledger.sql import Lanes
 DEFAULT = "default"
 REMEMBERED_SECONDS = 0.5  # how late a pause of a queue may be noticed
 
-_lock = Lock()
-_rows: tuple[float, tuple[Lane, ...]] = (float("-inf"), ())
+
+class _Memory:
+    """The lanes as they were read a moment ago."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows: tuple[Lane, ...] = ()
+        self._until = float("-inf")
+
+    def rows(self) -> tuple[Lane, ...]:
+        with self._lock:
+            if time.monotonic() > self._until:
+                self._rows = tuple(Lane.objects.all())
+                self._until = time.monotonic() + REMEMBERED_SECONDS
+            return self._rows
+
+    def forget(self) -> None:
+        self._until = float("-inf")
+
+
+_memory = _Memory()
 
 
 def make(graph: Graph) -> None:
@@ -46,23 +65,12 @@ def pause(queue: str, *, paused: bool) -> None:
 
 def forget() -> None:
     """Have the lanes read anew at the next claim."""
-    global _rows
-    _rows = (float("-inf"), ())
-
-
-def _known() -> tuple[Lane, ...]:
-    global _rows
-    with _lock:
-        read_at, rows = _rows
-        if time.monotonic() - read_at > REMEMBERED_SECONDS:
-            rows = tuple(Lane.objects.all())
-            _rows = (time.monotonic(), rows)
-        return rows
+    _memory.forget()
 
 
 def served(queues: Iterable[str] | None, own: Mapping[str, Any]) -> Lanes | None:
     """The lanes that a performer of `queues` (None: all) with the labels `own` serves; None where it is all of them."""
-    rows = _known()
+    rows = _memory.rows()
     asked = None if queues is None else frozenset(queues)
     first = [] if queues is None or DEFAULT not in queues else [DEFAULT]
     later = []
@@ -91,4 +99,4 @@ def serves(key: str, lanes: Lanes | None) -> bool:
     """Whether a task of this lane may be taken: the lane may be younger than what was read."""
     if lanes is not None:
         return key in lanes.first or key in lanes.later
-    return key == DEFAULT or any(row.key == key for row in _known())
+    return key == DEFAULT or any(row.key == key for row in _memory.rows())

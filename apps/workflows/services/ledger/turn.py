@@ -6,6 +6,7 @@ over in the same transaction. So a chain costs one commit a step, and a fan-out 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 from django.db import DataError, IntegrityError
@@ -53,11 +54,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """The answers, in the order of the reports; the tasks taken; and whether others could find work now."""
+    """The answers, in the order of the reports; the tasks taken; whether others could find work now.
+
+    `due_at` is the soonest moment at which the engine has to act on a task that this turn changed.
+    """
 
     answers: tuple[Decision, ...] = ()
     claimed: tuple[ClaimedTask, ...] = ()
     more: bool = False
+    due_at: datetime | None = None
 
 
 def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
@@ -93,7 +98,7 @@ def _turn(unit: Unit, reports: Sequence[Report], wanted: Wanted | None) -> Turn:
     _write_logs(unit, reports, answers)
     # Where nothing moved, looking again at once would find the same.
     more = _announce(unit, moved=bool(reports or taken))
-    return Turn(answers=answers, claimed=claimed, more=more)
+    return Turn(answers=answers, claimed=claimed, more=more, due_at=unit.next_due())
 
 
 def _read_neighbourhoods(unit: Unit, reports: Sequence[Report]) -> None:

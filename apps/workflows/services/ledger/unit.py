@@ -210,6 +210,11 @@ class Unit:
         self.written += [tasks, executions]
         children.follow_up(held for held in dirty if held.facts and held.state.status in TERMINAL)
 
+    def next_due(self) -> datetime | None:
+        """The soonest moment at which the engine has to act on a task that was changed."""
+        changed = (held.tasks[name].due_at for held in self.held.values() for name in held.changed)
+        return min((moment for moment in changed if moment is not None), default=None)
+
     def check(self) -> None:
         """Raise `sql.FencedError` when a row was not as it had been read."""
         sql.check_written(self.written)

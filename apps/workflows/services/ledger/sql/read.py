@@ -39,8 +39,8 @@ _EXECUTION_STATE = (
     "cancel_requested_at, started_at, finished_at, error, held, owes_parent"
 )
 _TASK_STATE = (
-    "step_id, status, queue, lane, waiting_on, met, fence, failures, losses, ready_at, waiting_for, due_at, expires_at, "
-    "items, next_item, lease_owner, lease_expires_at, percent, message, started_at, finished_at, error"
+    "step_id, status, queue, lane, waiting_on, met, fence, failures, losses, ready_at, waiting_for, due_at, "
+    "expires_at, items, next_item, lease_owner, lease_expires_at, percent, message, started_at, finished_at, error"
 )
 
 

@@ -41,7 +41,8 @@ _EXECUTION_TYPES = {
     "id": "uuid", "seq": "bigint", "status": "text", "tasks_total": "int", "open_tasks": "int",
     "failed_tasks": "int", "points": "float8",
     "percent": "float8", "message": "text", "ready_at": "timestamptz", "rank": "timestamptz", "held": "bool",
-    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz", "started_at": "timestamptz", "finished_at": "timestamptz",
+    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz",
+    "started_at": "timestamptz", "finished_at": "timestamptz",
     "outputs": "jsonb", "error": "jsonb", "updated_at": "timestamptz",
 }  # fmt: skip
 _EXECUTION_SET = [name for name in _EXECUTION_TYPES if name != "id"]
@@ -108,7 +109,8 @@ def write_executions(changed: Iterable[ExecutionRow], *, at: datetime) -> Writte
     rows = [
         (uuid_in(row.id), row.seq, row.state.status.value, row.state.tasks_total, row.state.open_tasks,
          row.state.failed_tasks, row.state.points, row.state.percent, row.state.message, time_in(row.state.ready_at),
-         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at), row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
+         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at),
+         row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
          time_in(row.state.finished_at), json_in(row.state.outputs), json_in(row.state.error), time_in(at))
         for row in changed
     ]  # fmt: skip
