@@ -87,7 +87,9 @@ class PrioritySerializer(StrictSerializer):
 class ForkSerializer(StrictSerializer):
     """From where to begin anew."""
 
-    step_id = serializers.CharField(max_length=110, help_text="A step, or one item of it: `load[3]`.")
+    step_id = serializers.CharField(
+        max_length=110, trim_whitespace=False, help_text="A step, or one item of it: `load[3]`."
+    )
 
 
 class ApproveSerializer(StrictSerializer):

@@ -146,7 +146,8 @@ class Course:
     def read_items(self, names: Iterable[str]) -> None:
         """Have it known what these tasks are about, those of them that are items."""
         if missing := [name for name in names if name.endswith("]") and name not in self.items]:
-            self.items.update(self._store.items(missing))
+            found = self._store.items(missing)
+            self.items.update((name, found.get(name)) for name in missing)  # an item may be null
 
     def snapshot(self) -> Snapshot:
         """What `decide` may see."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery, UUIDField
 from django.db.models.functions import Substr
 
 from apps.accounts.permissions import Permission
@@ -40,7 +40,7 @@ def with_parents(rows: QuerySet[Execution], user: Any) -> QuerySet[Execution]:
     """With `parent_execution_id` and `parent_step_id`, where `user` may read the workflow of the parent; else None."""
     readable = Task.objects.visible_to(user, Permission.WORKFLOW_READ).filter(pk=OuterRef("parent_task_id"))
     return rows.annotate(
-        parent_execution_id=Subquery(readable.values("execution_id")[:1]),
+        parent_execution_id=Subquery(readable.values("execution_id")[:1], output_field=UUIDField()),
         parent_step_id=Subquery(readable.values("step_id")[:1]),
     )
 

@@ -138,11 +138,10 @@ def signal(execution: Execution, name: str, payload: Mapping[str, Any], *, by: U
         unit.take(sql.open_tasks(unit.cursor, execution.pk))
         decision = held.happen(Signalled(name=name, payload=payload, by=_name(by)))
         if isinstance(decision, Accept):
-            row = Execution.objects.only("signals").get(pk=execution.pk)
-            if len(row.signals) >= MAX_SIGNALS:
+            known = sql.signals(unit.cursor, execution.pk)
+            if len(known) >= MAX_SIGNALS:
                 raise Conflict(f"an execution takes at most {MAX_SIGNALS} different signals", code="too_many_signals")
-            row.signals[name] = dict(payload)
-            row.save(update_fields=["signals"])
+            Execution.objects.filter(pk=execution.pk).update(signals={**known, name: dict(payload)})
         write(unit, decision)
     _answer(execution, decision, "signalled")
 
@@ -178,6 +177,7 @@ def retry(execution: Execution, *, by: User | None) -> Execution:
     Raises `Conflict` ("invalid_transition") unless it ended other than well.
     """
     _refuse_trackers(execution)
+    execution.refresh_from_db()
     if execution.status not in TERMINAL or execution.status == Status.COMPLETED:
         _refuse(execution, "retried: only one that failed, timed out or was cancelled can be")
     statuses = _statuses(execution)
@@ -192,6 +192,7 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
     `Conflict` ("invalid_transition") while it runs.
     """
     _refuse_trackers(execution)
+    execution.refresh_from_db()
     if execution.status not in TERMINAL:
         _refuse(execution, "forked: it still runs")
     statuses = _statuses(execution)

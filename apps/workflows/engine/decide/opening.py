@@ -222,7 +222,7 @@ def enter(changes: Changes, spec: StepSpec, task: TaskState, item: Any = NO_ITEM
     if spec.kind == "approval":
         waiting = changes.wait(begun, APPROVAL, due)
     else:
-        waiting = changes.wait(begun, CHILD, due, fence=task.fence + 1)
+        waiting = changes.wait(begun, CHILD, due)
         changes.commands.append(StartChild(step_id=task.step_id, config=config))
     changes.tell("task.waiting", waiting, waiting_for=waiting.waiting_for, **_until(due))
 
