@@ -3,9 +3,11 @@
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
 
-from apps.workflows.api.executions import ExecutionViewSet, TaskViewSet
+from apps.workflows.api.executions import ExecutionViewSet
 from apps.workflows.api.notifications import ReceiverViewSet
+from apps.workflows.api.queues import QueueViewSet, WorkerViewSet
 from apps.workflows.api.schedules import ScheduleViewSet
+from apps.workflows.api.tasks import TaskViewSet
 from apps.workflows.api.webhooks import WebhookViewSet
 from apps.workflows.api.workflows import DefinitionSchemaViewSet, WorkflowViewSet
 
@@ -13,6 +15,8 @@ router = SimpleRouter(trailing_slash=False)
 router.register("workflows", WorkflowViewSet, basename="workflow")
 router.register("executions", ExecutionViewSet, basename="execution")
 router.register("tasks", TaskViewSet, basename="task")
+router.register("queues", QueueViewSet, basename="queue")
+router.register("workers", WorkerViewSet, basename="worker")
 router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("notifications", ReceiverViewSet, basename="notification")
 

@@ -9,7 +9,7 @@ from django_filters.filters import CharFilter, ChoiceFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from opentelemetry import trace
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -20,12 +20,13 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
+from apps.workflows.api.executions import KEY, started
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
+from apps.workflows.selectors.relations import with_parents
 from apps.workflows.services import executions, workflows
-from apps.workflows.services.requests import digest_of, once
 
 SLUG = "[A-Za-z0-9_-]+"
 DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenApiTypes.STR}
@@ -139,7 +140,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
     @extend_schema(
         request=serializers.ExecuteSerializer,
         responses={202: serializers.StartedSerializer},
-        parameters=[OpenApiParameter("Idempotency-Key", str, "header", description="The same key has one effect.")],
+        parameters=[KEY],
     )
     @action(detail=True, methods=["post"])
     def execute(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
@@ -150,27 +151,24 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
         given.is_valid(raise_exception=True)
         asked = given.validated_data
 
-        def act() -> dict[str, Any]:
-            execution = executions.start(
+        def act() -> Execution:
+            return executions.start(
                 workflow,
                 by=by,
                 inputs=asked.get("inputs"),
                 priority=asked.get("priority"),
                 trace_id=_callers_trace(),
             )
-            return {"execution_id": str(execution.pk), "workflow_id": workflow.slug, "status": execution.status}
 
-        key = request.headers.get("Idempotency-Key")
-        if key is None:
-            return Response(act(), status=202)
-        return Response(once(by, key, digest_of("POST", request.path, asked), act), status=202)
+        return started(request, asked, by, act)
 
     @extend_schema(responses=serializers.ExecutionSerializer(many=True))
     @action(detail=True, filterset_class=None)
     def executions(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Its executions, newest first."""
         rows = Execution.objects.filter(workflow=self.get_object())
-        page = self.paginate_queryset(rows.select_related("workflow", "version", "requested_by"))
+        shown = with_parents(rows.select_related("workflow", "version", "requested_by"), self.request.user)
+        page = self.paginate_queryset(shown)
         return self.get_paginated_response(serializers.ExecutionSerializer(page, many=True).data)
 
 

@@ -12,7 +12,7 @@ from apps.core.errors import Conflict, Invalid, NotFound, Problem
 from apps.workflows import signals
 from apps.workflows.definition.inputs import resolve_inputs
 from apps.workflows.engine.again import kept_for_fork, kept_for_retry
-from apps.workflows.engine.states import TERMINAL, Status, allowed_actions
+from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.engine.types import (
     Accept,
     Decision,
@@ -24,6 +24,7 @@ from apps.workflows.engine.types import (
 )
 from apps.workflows.models import Execution, Schedule, Task, Trigger, Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
+from apps.workflows.selectors.relations import actions_of
 from apps.workflows.services import follow
 from apps.workflows.services.ledger import sql, unit_of
 from apps.workflows.services.ledger.children import Origin, concurrency_key, new_execution
@@ -114,11 +115,13 @@ def pause(execution: Execution, *, by: User | None) -> None:
 
     Raises `Conflict` ("invalid_transition") when it has ended or is being stopped.
     """
+    _refuse_trackers(execution)
     _answer(execution, request_pause(execution.pk, PauseRequested(by=_name(by))), "paused")
 
 
 def resume(execution: Execution, *, by: User | None) -> None:
     """Go on with it. Raises `Conflict` ("invalid_transition") when it is not paused."""
+    _refuse_trackers(execution)
     _answer(execution, request_pause(execution.pk, ResumeRequested(by=_name(by))), "resumed")
 
 
@@ -127,6 +130,7 @@ def signal(execution: Execution, name: str, payload: Mapping[str, Any], *, by: U
 
     The first payload of a name stands; giving it again is fine. Raises `Conflict` when it has ended.
     """
+    _refuse_trackers(execution)
     with unit_of([execution.pk]) as unit:
         held = unit.held.get(execution.pk)
         if held is None:
@@ -147,8 +151,17 @@ def _answer(execution: Execution, decision: Decision | None, done: str) -> None:
         raise NotFound("there is no such execution")
     execution.refresh_from_db()
     if isinstance(decision, Reject):
-        actions = allowed_actions(Status(execution.status), cancel_requested=execution.cancel_requested_at is not None)
-        raise Conflict(f"{decision.reason}: it cannot be {done}", code=decision.code, allowed_actions=actions)
+        why = f"{decision.reason}: it cannot be {done}"
+        raise Conflict(why, code=decision.code, allowed_actions=actions_of(execution))
+
+
+def _refuse_trackers(execution: Execution) -> None:
+    if execution.workflow.kind == Workflow.Kind.TRACKER:
+        raise Conflict(
+            "a tracker is not executed: its progress is reported from outside",
+            code="tracker",
+            allowed_actions=actions_of(execution),
+        )
 
 
 def _name(user: User | None) -> str:
@@ -163,6 +176,7 @@ def retry(execution: Execution, *, by: User | None) -> Execution:
 
     Raises `Conflict` ("invalid_transition") unless it ended other than well.
     """
+    _refuse_trackers(execution)
     execution.refresh_from_db()
     if execution.status not in TERMINAL or execution.status == Status.COMPLETED:
         _refuse(execution, "retried: only one that failed, timed out or was cancelled can be")
@@ -175,8 +189,9 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
     """A new execution of the same version and inputs that does `step`, and all that rests on it, again.
 
     `step` may be one item of a step with `for_each`: `load[7]`. Raises `Invalid` where there is no such step,
-    `Conflict` while it runs.
+    `Conflict` ("invalid_transition") while it runs.
     """
+    _refuse_trackers(execution)
     execution.refresh_from_db()
     if execution.status not in TERMINAL:
         _refuse(execution, "forked: it still runs")
@@ -192,17 +207,13 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
 
 
 def _statuses(execution: Execution) -> dict[str, Status]:
-    if execution.workflow.kind == Workflow.Kind.TRACKER:
-        raise Conflict("a tracker is not executed: its progress is reported from outside", code="tracker")
     rows = Task.objects.filter(execution=execution).values_list("step_id", "status")
     return {name: Status(status) for name, status in rows}
 
 
 def _refuse(execution: Execution, what: str) -> None:
-    actions = allowed_actions(Status(execution.status), cancel_requested=execution.cancel_requested_at is not None)
-    raise Conflict(
-        f"the execution is {execution.status}: it cannot be {what}", code="invalid_transition", allowed_actions=actions
-    )
+    why = f"the execution is {execution.status}: it cannot be {what}"
+    raise Conflict(why, code="invalid_transition", allowed_actions=actions_of(execution))
 
 
 def _again(

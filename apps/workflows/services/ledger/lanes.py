@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 from django.db import transaction
 
-from apps.workflows.engine import labels
 from apps.workflows.engine.graph import Graph
 from apps.workflows.models import Lane
+from apps.workflows.selectors.lanes import standing
 from apps.workflows.services.ledger.sql import Lanes
 
 DEFAULT = "default"
@@ -72,15 +71,17 @@ def forget() -> None:
 def served(queues: Iterable[str] | None, own: Mapping[str, Any]) -> Lanes | None:
     """The lanes that a performer of `queues` (None: all) with the labels `own` serves; None where it is all of them."""
     rows = _memory.rows()
+    asked = None if queues is None else frozenset(queues)
     first = [] if queues is None or DEFAULT not in queues else [DEFAULT]
     later = []
     everything = queues is None
     for row in rows:
-        if row.paused or (queues is not None and row.queue not in queues) or not holds(row.requires, own):
+        how = None if row.paused else standing(row, asked, own)
+        if how is None:
             everything = False
             if row.key in first:
                 first.remove(row.key)
-        elif not holds(row.prefers, own):
+        elif how == "later":
             everything = False
             later.append(row.key)
         elif row.key not in first:
@@ -99,13 +100,3 @@ def serves(key: str, lanes: Lanes | None) -> bool:
     if lanes is not None:
         return key in lanes.first or key in lanes.later
     return key == DEFAULT or any(row.key == key for row in _memory.rows())
-
-
-def holds(requirements: Iterable[str], own: Mapping[str, Any]) -> bool:
-    """Whether labels meet all requirements."""
-    return all(_parsed(text).holds(own) for text in requirements)
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> labels.Requirement:
-    return labels.parse(text)
