@@ -137,7 +137,7 @@ def test_a_tracker_is_only_stopped(api, make_user, client_of):
     from apps.workflows.services import trackers
 
     report = trackers.TrackerUpdate(workflow_id="outside", status=Status.IN_PROGRESS, percent=10, step_id="odd")
-    (execution,) = trackers.update([report], by=api.user)
+    (execution,) = trackers.update([report], by=make_user("agent"))
     shown = api.get(f"/executions/{execution.pk}").json()
     assert shown["allowed_actions"] == ["cancel"]
     for verb in ("pause", "resume", "signal/go", "retry", "fork"):
@@ -242,7 +242,9 @@ def test_priority_moves_an_execution_forward_in_its_line(client_of, make_user, m
     drive()
     accepted(done(task))
     drive()
-    assert admin.patch(f"/executions/{second.pk}", {"priority": 1}, format="json").json()["code"] == "invalid_transition"
+    assert (
+        admin.patch(f"/executions/{second.pk}", {"priority": 1}, format="json").json()["code"] == "invalid_transition"
+    )
 
 
 @pytest.mark.parametrize(
