@@ -167,7 +167,7 @@ class MemoryExecution:
         for name in course.changed:
             task = course.tasks[name]
             # As in the rows: nothing of a step that left nothing; of an item its absence would mean that it failed.
-            if task.outputs or (task.outputs is not None and (task.is_item or task.items)):
+            if task.outputs is not None and (task.outputs != {} or task.is_item):
                 self.left[name] = task.outputs
             if name in course.items:
                 self.about[name] = course.items[name]
