@@ -75,8 +75,8 @@ def stop_orphans(children: QuerySet[Execution]) -> None:
 def admit(workflow: UUID, key: str) -> None:
     """Let as many executions that are held back begin as the limit of this key has room for, the first first."""
     with transaction.atomic():
-        # Under the workflow's lock nobody else counts.
-        if not Workflow.objects.select_for_update().filter(pk=workflow).exists():
+        # Under the workflow's lock nobody else counts; who only refers to the workflow does not wait for it.
+        if not Workflow.objects.select_for_update(no_key=True).filter(pk=workflow).exists():
             return
         alike = Execution.objects.filter(workflow_id=workflow, concurrency_key=key, finished_at__isnull=True)
         waiting = alike.filter(held=True).order_by(F("priority").desc(), "pk")
