@@ -137,7 +137,12 @@ class _Asking:
     def _dependencies(self, spec: StepSpec) -> Reason:
         there = [row for name in spec.depends_on if (row := self.steps.get(name)) and row.status not in TERMINAL]
         named = [
-            {"step_id": row.step_id, "status": row.status, "percent_complete": round(row.percent, 2), "doing": _doing(row)}
+            {
+                "step_id": row.step_id,
+                "status": row.status,
+                "percent_complete": round(row.percent, 2),
+                "doing": _doing(row),
+            }
             for row in there[:MAX_NAMED]
         ]
         shown = ", ".join(f"`{row['step_id']}` ({row['doing']})" for row in named[:3])
