@@ -30,7 +30,10 @@ def fields_of(schema: Mapping[str, Any]) -> list[Field]:
         return [Field(name="", label="Form, as JSON", kind="json", required=True)]
     asked = schema.get("required")
     required = asked if isinstance(asked, list) else []
-    return [_field(str(name), inner, required=name in required) for name, inner in properties.items()]
+    # PostgreSQL keeps no order of keys: those of `required` stand in its order, the others behind them.
+    first = [name for name in dict.fromkeys(map(str, required)) if name in properties]
+    names = [*first, *(name for name in properties if name not in first)]
+    return [_field(name, properties[name], required=name in first) for name in names]
 
 
 def _field(name: str, schema: Any, *, required: bool) -> Field:
