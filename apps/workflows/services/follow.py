@@ -88,6 +88,7 @@ def admit(workflow: UUID, key: str) -> None:
         if room <= 0:
             return
         with unit_of(waiting.values_list("pk", flat=True)[:room]) as unit:
-            for held in unit.held.values():
+            for identity, held in list(unit.held.items()):
+                unit.take(sql.open_tasks(unit.cursor, identity))
                 held.happen(ResumeRequested(admitted=True))
             write_all(unit)

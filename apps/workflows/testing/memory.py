@@ -144,7 +144,7 @@ class MemoryExecution:
     def happen(self, happening: Happening) -> Decision:
         """One happening in a transaction of its own."""
         with self.unit() as course:
-            if isinstance(happening, StopRequested | Signalled):
+            if isinstance(happening, StopRequested | Signalled | ResumeRequested):
                 course.known([self.all_tasks[name] for name in self.open])
             decision = course.happen(happening)
             if isinstance(happening, Signalled) and isinstance(decision, Accept):
