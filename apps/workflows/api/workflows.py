@@ -9,7 +9,7 @@ from django_filters.filters import CharFilter, ChoiceFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from opentelemetry import trace
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -25,7 +25,6 @@ from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.services import executions, workflows
-from apps.workflows.services.requests import digest_of, once
 
 SLUG = "[A-Za-z0-9_-]+"
 DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenApiTypes.STR}
@@ -131,34 +130,22 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
         rows = WorkflowVersion.objects.filter(workflow=self.get_object()).select_related("created_by")
         return Response(serializers.VersionSerializer(rows.order_by("-number")[:100], many=True).data)
 
-    @extend_schema(
-        request=serializers.ExecuteSerializer,
-        responses={202: serializers.StartedSerializer},
-        parameters=[OpenApiParameter("Idempotency-Key", str, "header", description="The same key has one effect.")],
-    )
+    @extend_schema(request=serializers.ExecuteSerializer, responses={202: serializers.StartedSerializer})
     @action(detail=True, methods=["post"])
     def execute(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Start an execution of the newest version; what is answered is durable."""
         workflow = self._allowed()
-        by = self.account()
         given = serializers.ExecuteSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        asked = given.validated_data
-
-        def act() -> dict[str, Any]:
-            execution = executions.start(
-                workflow,
-                by=by,
-                inputs=asked.get("inputs"),
-                priority=asked.get("priority"),
-                trace_id=_callers_trace(),
-            )
-            return {"execution_id": str(execution.pk), "workflow_id": workflow.slug, "status": execution.status}
-
-        key = request.headers.get("Idempotency-Key")
-        if key is None:
-            return Response(act(), status=202)
-        return Response(once(by, key, digest_of("POST", request.path, asked), act), status=202)
+        execution = executions.start(
+            workflow,
+            by=self.account(),
+            inputs=given.validated_data.get("inputs"),
+            priority=given.validated_data.get("priority"),
+            trace_id=_callers_trace(),
+        )
+        answer = {"execution_id": str(execution.pk), "workflow_id": workflow.slug, "status": execution.status}
+        return Response(answer, status=202)
 
     @extend_schema(responses=serializers.ExecutionSerializer(many=True))
     @action(detail=True, filterset_class=None)

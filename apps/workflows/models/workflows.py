@@ -50,7 +50,9 @@ class Workflow(models.Model):
             ("workflow:execute", "Execute this workflow"),
         ]
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=["workflow", "tracker", "tasks"]), name="workflow_kind_is_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["workflow", "tracker", "tasks"]), name="workflow_kind_is_known"
+            ),
         ]
 
     def __str__(self) -> str:
