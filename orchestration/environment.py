@@ -69,6 +69,10 @@ class Environment(BaseModel):
     SLOTS: int = Field(16, ge=1, le=1000, description="Steps that one worker performs at a time.")
     LEASE_SECONDS: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its steps.")
     WORKER_LABELS: str = Field("", description="Labels of the workers started here: `gpu=2,region=eu,ssd`.")
+    RETENTION_DAYS: int = Field(
+        30, ge=1, le=36500, description="How long ended executions are kept; the newest 20 completed ones always."
+    )
+    LOG_RETENTION_DAYS: int = Field(14, ge=1, le=36500, description="How long what steps wrote is kept.")
     CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
     WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
     VOLUME_ROOTS: Names = Field((), description="Host directories that containers may mount.")

@@ -11,7 +11,8 @@ from prometheus_client.utils import floatToGoString
 from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
-from apps.monitoring.families import EXECUTION_BOUNDS, FROM_THE_DATABASE, OF_THE_PROCESS, STEP_BOUNDS, Family
+from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, Family
+from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
 
 PREFIX = "dagger_"
 

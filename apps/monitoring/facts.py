@@ -1,8 +1,8 @@
 """The facts of one moment, under bounded labels: what the database counted, and which series exist at all.
 
 Execution ids never become labels. Workflows and steps beyond the caps share the label `other`, trackers the label
-`tracker`. Every series of a registered definition is there from the start, at 0: `increase()` would miss a series
-that is born at 1, and the first failure would never alert.
+`tracker`, ad-hoc tasks the label `tasks`. Every series of a registered definition is there from the start, at 0:
+`increase()` would miss a series that is born at 1, and the first failure would never alert.
 """
 
 import threading
@@ -14,15 +14,17 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.core.clock import database_now
-from apps.monitoring.families import EXECUTION_BOUNDS, STEP_BOUNDS
+from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
-from apps.workflows.selectors.statistics import Backlog, Outcome, Registered
+from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
+from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, Backlog, Registered
 
 MAX_WORKFLOWS = 200
 MAX_STEPS = 1_000
 MAX_QUEUES = 100
 OTHER = "other"
-TRACKER = "tracker"
+# Of what callers name as they go, without end.
+SHARED: dict[str, str] = {Workflow.Kind.TRACKER.value: "tracker", Workflow.Kind.TASKS.value: "tasks"}
 MAX_AGE_SECONDS = 1.0
 
 StepKey = tuple[str, str]
@@ -77,15 +79,15 @@ class Labels:
     """Who has a label of his own. Workflows in the order they were made, then their steps, as long as there is room."""
 
     def __init__(self, workflows: Sequence[Registered]) -> None:
-        own = [workflow for workflow in workflows if not workflow.is_tracker][:MAX_WORKFLOWS]
+        own = [workflow for workflow in workflows if workflow.kind not in SHARED][:MAX_WORKFLOWS]
         self.owners = {workflow.id: workflow for workflow in own}
-        self._trackers = {workflow.id for workflow in workflows if workflow.is_tracker}
+        self._shared = {workflow.id: SHARED[workflow.kind] for workflow in workflows if workflow.kind in SHARED}
         self._steps: set[StepKey] = set()
 
     def of_workflow(self, workflow: UUID) -> str:
         """The label of a workflow."""
-        if workflow in self._trackers:
-            return TRACKER
+        if workflow in self._shared:
+            return self._shared[workflow]
         owner = self.owners.get(workflow)
         return owner.slug if owner else OTHER
 
@@ -115,7 +117,7 @@ def gather() -> Facts:
         for step, queue in definitions[workflow.version_id]:
             facts.show_step(labels.of_step(workflow.id, step))
             queues.append(queue)
-    facts.errors = dict.fromkeys((*statistics.ERROR_TYPES, OTHER), 0)
+    facts.errors = dict.fromkeys((*ERROR_TYPES, OTHER), 0)
     _count_executions(facts, labels)
     _count_steps(facts, labels)
     facts.concurrent_workflows = statistics.executions_begun()

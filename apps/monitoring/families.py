@@ -7,11 +7,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
-EXECUTION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-"""Seconds. Wide: an execution is a no-op chain or a night's training."""
-STEP_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-"""Seconds."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:

@@ -16,9 +16,10 @@ from apps.core.errors import Invalid, Problem, TooLarge, Unauthenticated
 from apps.progress import tickets
 from apps.progress.api import serializers
 from apps.progress.credentials import Credential
+from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Execution, Workflow
 from apps.workflows.selectors import progress
-from apps.workflows.services import requests, trackers
+from apps.workflows.services import trackers
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -94,7 +95,7 @@ class EstimateView(GenericAPIView):
         return Response(progress.estimate(progress.target(request.user, workflow_id)))
 
 
-class UpdateView(GenericAPIView):
+class UpdateView(Idempotent, GenericAPIView):
     """Reports from outside."""
 
     required_permissions = {"POST": Permission.PROGRESS_UPDATE}
@@ -110,7 +111,6 @@ class UpdateView(GenericAPIView):
             many=False,
         ),
         responses=serializers.UpdatedSerializer,
-        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
     )
     def post(self, request: Request) -> Response:
         """One report or an array of up to 1,000, carried out together or not at all; an unknown id makes a tracker."""
@@ -122,11 +122,7 @@ class UpdateView(GenericAPIView):
             answers = [_answer(row) for row in trackers.update(updates, by=user)]
             return answers if many else answers[0]
 
-        key = request.headers.get("Idempotency-Key")
-        if key is None:
-            return Response(_one(act, many=many))
-        digest = requests.digest_of("POST", request.path, body)
-        return Response(requests.once(user, key, digest, lambda: _one(act, many=many)))
+        return Response(_one(act, many=many))
 
     def _validated(self, body: Any, *, many: bool) -> list[dict[str, Any]]:
         if many and len(body) > trackers.MAX_UPDATES:

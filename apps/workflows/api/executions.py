@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -17,7 +17,6 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.models import User
 from apps.accounts.permissions import Permission
 from apps.core.errors import Invalid, Problem, TooLarge
 from apps.workflows.api import serializers
@@ -27,13 +26,11 @@ from apps.workflows.models import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.selectors.relations import of_parent, of_step, with_parents
 from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
-from apps.workflows.services.requests import digest_of, once
 
 UUID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 STATUSES = [(status.value, status.value) for status in Status]
 MAX_ROWS = 1000
 MAX_PAYLOAD = 64 * 1024  # bytes of JSON
-KEY = OpenApiParameter("Idempotency-Key", str, "header", description="The same key has one effect.")
 AFTER = [
     OpenApiParameter("after", int, description="Only what comes after this number."),
     OpenApiParameter("limit", int, description=f"At most so many, up to {MAX_ROWS:,}."),
@@ -159,14 +156,14 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         executions.signal(execution, _signal_name(name), _payload(request.data), by=self.account())
         return self._accepted(execution)
 
-    @extend_schema(request=None, responses={202: serializers.StartedSerializer}, parameters=[KEY])
+    @extend_schema(request=None, responses={202: serializers.StartedSerializer})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """A new execution that keeps its good results; 409 with the lawful moves unless it ended other than well."""
         execution, by = self._allowed(), self.account()
-        return started(request, {}, by, lambda: executions.retry(execution, by=by))
+        return started(executions.retry(execution, by=by))
 
-    @extend_schema(request=serializers.ForkSerializer, responses={202: serializers.StartedSerializer}, parameters=[KEY])
+    @extend_schema(request=serializers.ForkSerializer, responses={202: serializers.StartedSerializer})
     @action(detail=True, methods=["post"])
     def fork(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """A new execution that does one step, or one item (`load[3]`), and all that rests on it again."""
@@ -174,7 +171,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         given = serializers.ForkSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         step = given.validated_data["step_id"]
-        return started(request, given.validated_data, by, lambda: executions.fork(execution, step, by=by))
+        return started(executions.fork(execution, step, by=by))
 
     @extend_schema(responses=serializers.WhyExecutionSerializer)
     @action(detail=True, pagination_class=None, filterset_class=None)
@@ -241,18 +238,11 @@ def priority_of(request: Request) -> int:
     return int(given.validated_data["priority"])
 
 
-def started(request: Request, body: Mapping[str, Any], by: User, act: Callable[[], Execution]) -> Response:
-    """The answer for a new execution; made once for each `Idempotency-Key` of a caller."""
-
-    def once_more() -> dict[str, Any]:
-        execution = act()
-        workflow = execution.workflow.slug
-        return {"execution_id": str(execution.pk), "workflow_id": workflow, "status": execution.status}
-
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return Response(once_more(), status=202)
-    return Response(once(by, key, digest_of("POST", request.path, body), once_more), status=202)
+def started(execution: Execution) -> Response:
+    """The answer for a new execution."""
+    workflow = execution.workflow.slug
+    answer = {"execution_id": str(execution.pk), "workflow_id": workflow, "status": execution.status}
+    return Response(answer, status=202)
 
 
 def whole(request: Request, name: str, default: int) -> int:

@@ -9,6 +9,7 @@ from apps.accounts.models import User
 from apps.accounts.permissions import Permission
 from apps.core.api.viewsets import GenericViewSet
 from apps.core.errors import Denied, Unauthenticated
+from apps.workflows.api.idempotency import Idempotent
 
 
 class OwnedPermission(DeclaredPermission):
@@ -21,7 +22,7 @@ class OwnedPermission(DeclaredPermission):
         return bool(request.user and request.user.is_authenticated and view.action in view.gated_actions)
 
 
-class GatedViewSet(GenericViewSet):
+class GatedViewSet(Idempotent, GenericViewSet):
     """Its querysets come from `visible_to`; `gated_actions` are those that work on rows a caller may own."""
 
     permission_classes = [OwnedPermission]

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from apps.accounts.permissions import Permission
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
+from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Performer
 from apps.workflows.selectors.queues import queues_now
 from apps.workflows.services import queues
@@ -19,7 +20,7 @@ from apps.workflows.services import queues
 NAME = OpenApiParameter("name", str, "path", description="The queue's name.")
 
 
-class QueueViewSet(GenericViewSet):
+class QueueViewSet(Idempotent, GenericViewSet):
     """Names by which workers choose steps."""
 
     required_permissions = {

@@ -20,7 +20,7 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
-from apps.workflows.api.executions import KEY, started
+from apps.workflows.api.executions import started
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
 from apps.workflows.definition.schema import json_schema
@@ -137,30 +137,21 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
         rows = WorkflowVersion.objects.filter(workflow=self.get_object()).select_related("created_by")
         return Response(serializers.VersionSerializer(rows.order_by("-number")[:100], many=True).data)
 
-    @extend_schema(
-        request=serializers.ExecuteSerializer,
-        responses={202: serializers.StartedSerializer},
-        parameters=[KEY],
-    )
+    @extend_schema(request=serializers.ExecuteSerializer, responses={202: serializers.StartedSerializer})
     @action(detail=True, methods=["post"])
     def execute(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Start an execution of the newest version; what is answered is durable."""
         workflow = self._allowed()
-        by = self.account()
         given = serializers.ExecuteSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        asked = given.validated_data
-
-        def act() -> Execution:
-            return executions.start(
-                workflow,
-                by=by,
-                inputs=asked.get("inputs"),
-                priority=asked.get("priority"),
-                trace_id=_callers_trace(),
-            )
-
-        return started(request, asked, by, act)
+        execution = executions.start(
+            workflow,
+            by=self.account(),
+            inputs=given.validated_data.get("inputs"),
+            priority=given.validated_data.get("priority"),
+            trace_id=_callers_trace(),
+        )
+        return started(execution)
 
     @extend_schema(responses=serializers.ExecutionSerializer(many=True))
     @action(detail=True, filterset_class=None)

@@ -15,15 +15,15 @@ from django.db.models import Count, F, Min
 
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
 from apps.workflows.engine.types import TRACKER
-from apps.workflows.models import Execution, Performer, Task, Workflow, WorkflowVersion
+from apps.workflows.models import Execution, Performer, Task, WorkflowVersion
+from apps.workflows.selectors.outcomes import MEASURES, Outcome, together
 
 EXECUTION_OUTCOMES: tuple[str, ...] = tuple(status.value for status, moves in EXECUTION_MOVES.items() if not moves)
 STEP_OUTCOMES: tuple[str, ...] = tuple(status.value for status in Status if status in TERMINAL)
-ERROR_TYPES: tuple[str, ...] = (
-    "error", "exit_code", "timeout", "oom", "http_status", "connection", "refused", "unavailable", "invalid",
-    "output", "lost", "cancelled",
-)  # fmt: skip
-"""The types of `StepError`; whatever else a row says is told apart by nobody."""
+EXECUTION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""Seconds. Wide: an execution is a no-op chain or a night's training."""
+STEP_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Seconds."""
 
 DEFAULT_QUEUE = str(Task._meta.get_field("queue").default)
 WORKER_STATES = ("live", "draining", "lost")
@@ -37,30 +37,8 @@ class Registered:
 
     id: UUID
     slug: str
-    is_tracker: bool
+    kind: str
     version_id: UUID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How often something ended in one way.
-
-    `timed` of the `count` have begun, and lasted `microseconds` together (an exact sum: one of floats depends on the
-    order of the rows, and a counter that falls by a rounding error counts as reset); `within[i]` of them lasted at
-    most the i-th bound. `error_type` is empty where there was no error, and None for an error without a type.
-    `retries` counts further attempts that were decided on, also of tasks that have not ended (then `status` is empty
-    and `count` 0).
-    """
-
-    workflow_id: UUID
-    step_id: str
-    status: str
-    error_type: str | None
-    count: int
-    timed: int
-    microseconds: int
-    retries: int
-    within: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +56,7 @@ def registered() -> list[Registered]:
     """Every workflow with its present version, oldest first."""
     rows = WorkflowVersion.objects.filter(number=F("workflow__version_number")).order_by("workflow_id")
     return [
-        Registered(id=workflow, slug=slug, is_tracker=kind == Workflow.Kind.TRACKER, version_id=version)
+        Registered(id=workflow, slug=slug, kind=kind, version_id=version)
         for workflow, slug, kind, version in rows.values_list("workflow_id", "workflow__slug", "workflow__kind", "pk")
     ]
 
@@ -106,59 +84,92 @@ def _steps(steps: Any) -> Iterable[tuple[str, str]]:
 # --- what has ended -------------------------------------------------------------------------------------------------
 
 
-def execution_outcomes(bounds: Sequence[float]) -> list[Outcome]:
-    """Executions that have ended, by workflow, status and (where it was not a step's) error type."""
+def execution_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
+    """Executions that have ended, by workflow, status and (where it was not a step's) error type.
+
+    Those that were pruned count as well; with `among` only what these executions add.
+    """
     return _outcomes(
+        "execution",
         # The error of an execution that failed by one of its steps names the step, and is counted there.
-        f"""SELECT workflow_id AS w, '' AS s, status AS o, 1 AS n, 0 AS r, {_microseconds()} AS x,
-              CASE WHEN status IN {_BAD} AND (error ->> 'step_id') IS NULL THEN COALESCE(error ->> 'type', '?')
+        f"""SELECT x.workflow_id AS w, '' AS s, x.status AS o, 1 AS n, 0 AS r, {_microseconds("x.")} AS x,
+              CASE WHEN x.status IN {_BAD} AND (x.error ->> 'step_id') IS NULL THEN COALESCE(x.error ->> 'type', '?')
               ELSE '' END AS e
-            FROM workflows_execution WHERE finished_at IS NOT NULL""",  # noqa: S608 (only constants of this module)
+            FROM workflows_execution x WHERE x.finished_at IS NOT NULL""",  # noqa: S608 (only constants of this module)
         bounds,
+        among,
     )
 
 
-def task_outcomes(bounds: Sequence[float]) -> list[Outcome]:
+def task_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
     """Tasks by workflow, step, status and error type. The time is that of the last attempt.
 
     A retry is a failure or a loss after which the task was put back into the line: all of them but the one that
-    ended a task which had been attempted.
+    ended a task which had been attempted. The items of a step with `for_each` count as that step. Tasks that were
+    pruned count as well; with `among` only what the tasks of these executions add.
     """
     return _outcomes(
-        f"""SELECT x.workflow_id AS w, t.step_id AS s,
+        "task",
+        f"""SELECT x.workflow_id AS w, {_step("t.step_id")} AS s,
               CASE WHEN t.finished_at IS NULL THEN 0 ELSE 1 END AS n,
               CASE WHEN t.finished_at IS NULL THEN '' ELSE t.status END AS o,
               t.failures + t.losses - CASE WHEN t.status IN {_BAD} AND t.failures + t.losses > 0 THEN 1 ELSE 0 END AS r,
               {_microseconds("t.")} AS x,
               CASE WHEN t.status IN {_BAD} THEN COALESCE(t.error ->> 'type', '?') ELSE '' END AS e
             FROM workflows_task t JOIN workflows_execution x ON x.id = t.execution_id
-            WHERE t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0""",  # noqa: S608
+            WHERE (t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0)""",  # noqa: S608
         bounds,
+        among,
     )
 
 
-def _outcomes(rows: str, bounds: Sequence[float]) -> list[Outcome]:
-    """Group `rows` (w, s, o, n, r, x, e). Materialised, so that a duration is worked out once a row."""
+def _outcomes(what: str, rows: str, bounds: Sequence[float], among: Sequence[UUID] | None) -> list[Outcome]:
+    """Group `rows` (w, s, o, n, r, x, e). Materialised, so that a duration is worked out once a row.
+
+    What was pruned comes by the same statement: between two of them rows could go from here to there, and a counter
+    would fall.
+    """
     within = "".join(f", SUM(CASE WHEN x <= {round(bound * 1_000_000)} THEN 1 ELSE 0 END)" for bound in bounds)
+    if among is None:
+        zeros = ", 0" * (len(bounds) + 3)
+        also = f" UNION ALL SELECT NULL, name, labels, '', CAST(value AS bigint){zeros} FROM workflows_prunedtotal"  # noqa: S608
+        also += f" WHERE name IN ({', '.join(['%s'] * len(MEASURES))})"
+        values: list[Any] = [f"{what}.{measure}" for measure in MEASURES]
+    else:
+        rows += f" AND x.id IN ({', '.join(['%s'] * len(among))})"
+        also, values = "", [key.hex if connection.vendor == "sqlite" else key for key in among]
+    counted, pruned = [], []
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH f AS MATERIALIZED ({rows}) SELECT w, s, o, e, SUM(n), COUNT(x), SUM(x), SUM(r){within}"  # noqa: S608
-            " FROM f GROUP BY w, s, o, e"
+            f" FROM f GROUP BY w, s, o, e{also}",
+            values,
         )
-        return [
-            Outcome(
-                workflow_id=w if isinstance(w, UUID) else UUID(w),
-                step_id=s,
-                status=o,
-                error_type=None if e == "?" else e,
-                count=int(n),
-                timed=int(timed),
-                microseconds=int(lasted or 0),
-                retries=int(retries),
-                within=tuple(int(number) for number in numbers),
+        for w, s, o, e, n, timed, lasted, retries, *numbers in cursor.fetchall():
+            if w is None:
+                pruned.append((s.removeprefix(f"{what}."), o, int(n)))
+                continue
+            counted.append(
+                Outcome(
+                    workflow_id=w if isinstance(w, UUID) else UUID(w),
+                    step_id=s,
+                    status=o,
+                    error_type=None if e == "?" else e,
+                    count=int(n),
+                    timed=int(timed),
+                    microseconds=int(lasted or 0),
+                    retries=int(retries),
+                    within=[int(number) for number in numbers],
+                )
             )
-            for w, s, o, e, n, timed, lasted, retries, *numbers in cursor.fetchall()
-        ]
+    return together(counted, pruned, bounds)
+
+
+def _step(column: str) -> str:
+    """The id of a step without the number of its item."""
+    if connection.vendor != "sqlite":
+        return f"split_part({column}, '[', 1)"
+    return f"substr({column}, 1, instr({column} || '[', '[') - 1)"
 
 
 def _microseconds(prefix: str = "") -> str:
@@ -174,7 +185,7 @@ def _microseconds(prefix: str = "") -> str:
 def _sqlite_microseconds(column: str) -> str:
     """SQLite's own functions round to milliseconds; its text is `2025-01-31 12:00:00` and perhaps `.ffffff`."""
     fraction = f"CAST(substr(substr({column}, 21) || '000000', 1, 6) AS INTEGER)"
-    return f"(CAST(strftime('%s', {column}) AS INTEGER) * 1000000 + {fraction})"
+    return f"(CAST(strftime('%%s', {column}) AS INTEGER) * 1000000 + {fraction})"
 
 
 # --- what is going on -----------------------------------------------------------------------------------------------

@@ -22,7 +22,14 @@ from apps.workflows.selectors.relations import children_of_tasks, whole_steps
 MAX_TASKS = 100  # that are explained at once
 MAX_NAMED = 20  # dependencies, holders, performers that one reason names
 _OPEN = sorted(status.value for status in OPEN)
-_STEPS_OWN = {"timer": "a time", "approval": "an approval", "items": "its items", "execution": "another execution"}
+_WAITS = {
+    "timer": "it waits for a time",
+    "approval": "it waits for an approval",
+    "items": "it waits for its items",
+    "execution": "it waits for another execution",
+    "leave": "it may not begin yet",
+    "retry": "it is tried again later",
+}
 
 
 def why(user: Any, task: Task) -> dict[str, Any]:
@@ -205,12 +212,8 @@ def _doing(task: Task) -> str:
         return f"it runs, {task.percent:.0f} %"
     if task.waiting_for.startswith("signal:"):
         return f"it waits for the signal {task.waiting_for.removeprefix('signal:')}"
-    if task.waiting_for in _STEPS_OWN:
-        return f"it waits for {_STEPS_OWN[task.waiting_for]}"
-    if task.waiting_for == "leave":
-        return "it may not begin yet"
     if task.waiting_for:
-        return "it is tried again later" if task.waiting_for == "retry" else "it waits for a rate limit"
+        return _WAITS.get(task.waiting_for, "it waits for a rate limit")
     if task.ready_at is not None:
         return "it stands in line"
     return f"it waits for {task.waiting_on} steps itself"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -13,6 +14,7 @@ from apps.core.errors import Invalid, Problem, Unprocessable
 from apps.workflows.models import IdempotencyKey
 
 MAX_KEY = 200
+KEPT = timedelta(hours=24)  # at least so long; `retention` forgets older ones
 
 
 def digest_of(method: str, path: str, body: Any) -> str:
@@ -39,13 +41,15 @@ def once(user: User, key: str, digest: str, act: Callable[[], Any]) -> Any:
             with transaction.atomic():
                 IdempotencyKey.objects.create(user=user, key=key, digest=digest, answer={}, created_at=database_now())
         except IntegrityError:
-            kept = IdempotencyKey.objects.get(user=user, key=key)
-            if kept.digest != digest:
-                raise Unprocessable(
-                    "This Idempotency-Key already stands for another request; choose a new key.",
-                    code="idempotency_key_reused",
-                ) from None
-            return kept.answer
-        answer = act()
-        IdempotencyKey.objects.filter(user=user, key=key).update(answer=answer)
-        return answer
+            kept = IdempotencyKey.objects.filter(user=user, key=key).first()
+        else:
+            answer = act()
+            IdempotencyKey.objects.filter(user=user, key=key).update(answer=answer)
+            return answer
+    if kept is None:  # it was pruned between the two looks
+        return once(user, key, digest, act)
+    if kept.digest != digest:
+        raise Unprocessable(
+            "This Idempotency-Key already stands for another request; choose a new key.", code="idempotency_key_reused"
+        )
+    return kept.answer

@@ -15,9 +15,10 @@ from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.schema import Definition
 from apps.workflows.definition.validate import problems_of, validated
 from apps.workflows.engine.states import TERMINAL
-from apps.workflows.models import Workflow, WorkflowVersion
+from apps.workflows.models import PrunedTotal, Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
+from apps.workflows.services.erasing import erase
 from apps.workflows.services.ledger import lanes, rates
 
 # Words that `/workflows/…` and `/progress/…` use for something else.
@@ -91,8 +92,9 @@ def delete(workflow: Workflow) -> None:
             raise Conflict(
                 f"{running} executions of `{workflow.slug}` run; cancel them first", code="executions_running"
             )
-        workflow.executions.all().delete()
-        workflow.delete()
+        erase(Workflow.objects.filter(pk=workflow.pk))
+        # Metrics forget a workflow that was deleted, also what was pruned of it.
+        PrunedTotal.objects.filter(labels__startswith=f'["{workflow.pk}"').delete()
 
 
 def create_tracker(slug: str, *, by: User) -> Workflow:

@@ -7,9 +7,9 @@ import pytest
 
 from apps.core.clock import database_now
 from apps.monitoring import facts
-from apps.monitoring.families import EXECUTION_BOUNDS, STEP_BOUNDS
 from apps.workflows.models import Performer
-from apps.workflows.selectors import statistics
+from apps.workflows.selectors.outcomes import ERROR_TYPES
+from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
 from tests.integration.monitoring.rows import make_execution, make_task, make_workflow
 
 pytestmark = pytest.mark.django_db
@@ -244,5 +244,5 @@ def test_facts_are_at_most_a_second_old(monkeypatch):
 def test_error_types_are_those_that_executors_may_give():
     from apps.executors.types import StepError
 
-    named = {kind for kind in statistics.ERROR_TYPES if f"`{kind}`" in (StepError.__doc__ or "")}
-    assert named == set(statistics.ERROR_TYPES)
+    named = {kind for kind in ERROR_TYPES if f"`{kind}`" in (StepError.__doc__ or "")}
+    assert named == set(ERROR_TYPES)

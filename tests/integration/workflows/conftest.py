@@ -8,6 +8,20 @@ from apps.workflows.services import executions
 
 
 @pytest.fixture
+def as_user(make_user):
+    """A client that is somebody: `as_user("user")`."""
+
+    def make(role_or_user=None):
+        client = APIClient(raise_request_exception=False)
+        user = make_user(role_or_user) if isinstance(role_or_user, str) or role_or_user is None else role_or_user
+        client.force_authenticate(user)
+        client.user = user
+        return client
+
+    return make
+
+
+@pytest.fixture
 def client_of():
     """A client that is this account."""
 

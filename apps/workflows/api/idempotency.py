@@ -1,0 +1,78 @@
+"""The header `Idempotency-Key`: a changing request is carried out once, and repeated to who asks again."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import User
+from apps.core.api.renderers import JSONRenderer
+from apps.workflows.services.requests import digest_of, once
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+Handler = Callable[..., Response]
+
+
+class _Refused(Exception):
+    """An answer that is an error: the transaction of the request is undone, and nothing of it kept."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+class Idempotent(APIView):
+    """Of a view whose changing requests may carry the header. An error is never kept: the key is free again."""
+
+    takes_idempotency_key = True  # for the OpenAPI document
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Once the caller is let in, put the handler of this request inside `once`."""
+        super().initial(request, *args, **kwargs)
+        key = request.headers.get(HEADER)
+        name = str(request.method).lower()
+        # Callers without an account change nothing anywhere, so there is nothing to be done once.
+        if key is None or request.method not in CHANGING or not isinstance(request.user, User):
+            return
+        if (handler := getattr(self, name, None)) is not None:
+            setattr(self, name, _within(handler, request.user, key))
+
+
+def _within(handler: Handler, user: User, key: str) -> Handler:
+    def handle(request: Request, *args: Any, **kwargs: Any) -> Response:
+        fresh: list[Response] = []
+
+        def act() -> dict[str, Any]:
+            response = handler(request, *args, **kwargs)
+            if response.status_code >= 400:
+                raise _Refused(response)
+            fresh.append(response)
+            return _kept(response)
+
+        digest = digest_of(str(request.method), request.get_full_path(), request.data)
+        try:
+            answer = once(user, key, digest, act)
+        except _Refused as refused:
+            return refused.response
+        return fresh[0] if fresh else _replayed(answer)
+
+    return handle
+
+
+def _kept(response: Response) -> dict[str, Any]:
+    """What is needed to give the answer again."""
+    body = None if response.data is None else json.loads(JSONRenderer().render(response.data))
+    return {"status": response.status_code, "body": body, "location": response.headers.get("Location")}
+
+
+def _replayed(answer: dict[str, Any]) -> Response:
+    headers = {REPLAYED: "true"}
+    if answer["location"] is not None:
+        headers["Location"] = answer["location"]
+    return Response(answer["body"], status=answer["status"], headers=headers)
