@@ -12,12 +12,14 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
-from apps.workflows.services import notifications, schedules
+from apps.workflows.services import notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 LEAST_SECONDS = 0.1
+PRUNE_SECONDS = 3600.0
+PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
 
 
@@ -31,6 +33,7 @@ class Duty:
     name: str
     act: Callable[[threading.Event], datetime | None]
     seconds: float
+    first_after: float = 0.0
 
 
 class Keeper(threading.Thread):
@@ -48,6 +51,7 @@ class Keeper(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         pause = 0.0
+        self._ending.wait(self._duty.first_after)
         while not self._ending.is_set():
             try:
                 seconds, pause = self._see_to(), 0.0
@@ -69,9 +73,15 @@ class Keeper(threading.Thread):
         return min(self._duty.seconds, max(LEAST_SECONDS, (following - database_now()).total_seconds()))
 
 
+def _prune() -> None:
+    """What is left when the budget is spent is for the next hour, or for the next worker."""
+    retention.run(database_now(), budget_seconds=PRUNE_BUDGET_SECONDS)
+
+
 def keepers() -> list[Keeper]:
     """One for each duty."""
     return [
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

@@ -6,6 +6,7 @@ from django.db import connection
 
 from apps.workflows.engine.graph import Graph, Rate
 from apps.workflows.models import RateLimit
+from apps.workflows.selectors.rates import next_start
 
 BUSY = timedelta(milliseconds=50)  # when another claim holds the bucket, look again after this
 SPREAD = timedelta(seconds=10)  # those refused at once come back within this time, not all together
@@ -29,11 +30,11 @@ def take(rate: Rate, *, now: datetime, refused: int = 0) -> datetime | None:
         rows = rows.select_for_update(skip_locked=True)
     row = rows.first()
     if row is None:
+        # Another claim holds it; or it was not used for so long that it was pruned.
+        RateLimit.objects.bulk_create([RateLimit(name=rate.name, free_at=now)], ignore_conflicts=True)
         return now + BUSY
-    # A burst given lower than before must not have everybody wait for what the old one allowed.
-    arrival = max(row.free_at, now)
-    earliest = arrival - gap * (rate.burst - 1)
+    earliest = next_start(rate, row.free_at, now)
     if earliest > now:
         return earliest + min(SPREAD, gap * refused)
-    RateLimit.objects.filter(name=rate.name).update(free_at=arrival + gap)
+    RateLimit.objects.filter(name=rate.name).update(free_at=max(row.free_at, now) + gap)
     return None
