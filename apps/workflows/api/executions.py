@@ -1,11 +1,13 @@
 """`/executions` and `/tasks`: what runs, what ran, and the way to stop it."""
 
 import json
+from typing import Any
 
 from django.db.models import QuerySet
 from django_filters.filters import CharFilter, IsoDateTimeFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -15,10 +17,10 @@ from rest_framework.response import Response
 from apps.accounts.permissions import Permission
 from apps.core.errors import Invalid, Problem
 from apps.workflows.api import serializers
-from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.gate import GatedViewSet, callers_trace
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Event, Execution, LogChunk, Task
-from apps.workflows.services import executions
+from apps.workflows.services import adhoc, executions
 
 UUID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 STATUSES = [(status.value, status.value) for status in Status]
@@ -130,8 +132,12 @@ class TaskFilter(FilterSet):
 class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
     """Steps of executions."""
 
-    required_permissions = {"list": Permission.TASK_READ, "retrieve": Permission.TASK_READ}
-    gated_actions = frozenset(required_permissions)
+    required_permissions = {
+        "list": Permission.TASK_READ,
+        "retrieve": Permission.TASK_READ,
+        "create": Permission.TASK_CREATE,
+    }
+    gated_actions = frozenset({"list", "retrieve"})
     queryset = Task.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"
@@ -144,6 +150,29 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         """What the caller may read."""
         rows: QuerySet[Task] = Task.objects.visible_to(self.request.user, Permission.TASK_READ)
         return rows.select_related("execution__workflow")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses={202: serializers.TaskStartedSerializer})
+    def create(self, request: Request) -> Response:
+        """Execute one step, defined as in a workflow (without `id` too), perhaps with `inputs` and `priority`."""
+        step, asked = _split(request.data)
+        given = serializers.ExecuteSerializer(data=asked)
+        given.is_valid(raise_exception=True)
+        execution, task = adhoc.start(step, by=self.account(), trace_id=callers_trace(), **given.validated_data)
+        answer = {
+            "execution_id": execution.pk,
+            "task_id": task.pk,
+            "workflow_id": execution.workflow.slug,
+            "status": execution.status,
+        }
+        return Response(serializers.TaskStartedSerializer(answer).data, status=202)
+
+
+def _split(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A task's definition, and what its execution is given. Raises `Invalid` for what is no object."""
+    if not isinstance(body, dict):
+        raise Invalid("The body must be an object: one step, as in a workflow.")
+    asked = {name: body[name] for name in ("inputs", "priority") if name in body}
+    return {name: value for name, value in body.items() if name not in asked}, asked
 
 
 def whole(request: Request, name: str, default: int) -> int:

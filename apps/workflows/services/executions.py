@@ -13,7 +13,7 @@ from apps.workflows.engine.decide import begin
 from apps.workflows.engine.ids import new_execution_id
 from apps.workflows.engine.states import TERMINAL, Status, allowed_actions
 from apps.workflows.engine.types import ExecutionState, Reject, Snapshot, StopRequested
-from apps.workflows.models import Execution, Schedule, Trigger, Workflow
+from apps.workflows.models import Execution, Schedule, Trigger, Workflow, WorkflowVersion
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services.ledger import sql, unit_of
@@ -32,14 +32,15 @@ def start(
     trigger: Trigger = Trigger.CALLER,
     schedule: Schedule | None = None,
     scheduled_for: datetime | None = None,
+    version: WorkflowVersion | None = None,
 ) -> Execution:
-    """Create an execution of the newest version; when this returns it is durable and its first tasks are in line.
+    """Create an execution of `version`, by default the newest; when this returns it is durable and its first tasks are in line.
 
     Raises `Invalid` for inputs that the definition does not allow.
     """
     if workflow.kind == Workflow.Kind.TRACKER:
         raise Conflict("a tracker is not executed: its progress is reported from outside", code="tracker")
-    version = workflow.versions.get(number=workflow.version_number)
+    version = version or workflow.versions.get(number=workflow.version_number)
     given = resolve_inputs(version.definition.get("inputs") or {}, inputs or {})
     graph = graph_of(version.pk)
     with unit_of([]) as unit:
