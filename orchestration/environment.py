@@ -7,13 +7,17 @@ import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cryptography.fernet import Fernet
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
+NEVER_SHOWN = frozenset({"VAULT_KEYS"})
+"""Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
 class UnsafeEnvironment(Exception):
@@ -49,6 +53,9 @@ class Environment(BaseModel):
     )
     SECRET_KEY: str = Field("", description="Signs sessions. Development: generated into `DATA_DIR`.")
     JWT_SIGNING_KEY: str = Field("", description="Signs access tokens. Development: generated into `DATA_DIR`.")
+    VAULT_KEYS: Names = Field(
+        (), description="Fernet keys that seal secrets at rest, newest first; empty: a key derived from `SECRET_KEY`."
+    )
     ADMIN_PASSWORD: str = Field("", description="Password of the user `admin` when it is first made; empty: generated.")
     ALLOWED_HOSTS: Names = Field((), description="Host names the server answers to. Development: the loopback names.")
     CORS_ALLOWED_ORIGINS: Names = Field((), description="Origins whose pages may call the API, with scheme.")
@@ -61,6 +68,7 @@ class Environment(BaseModel):
     WORKERS: int = Field(2, ge=0, le=64, description="Worker processes that `make run` starts.")
     SLOTS: int = Field(16, ge=1, le=1000, description="Steps that one worker performs at a time.")
     LEASE_SECONDS: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its steps.")
+    WORKER_LABELS: str = Field("", description="Labels of the workers started here: `gpu=2,region=eu,ssd`.")
     RETENTION_DAYS: int = Field(
         30, ge=1, le=36500, description="How long ended executions are kept; the newest 20 completed ones always."
     )
@@ -78,6 +86,12 @@ class Environment(BaseModel):
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
     DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
     PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
+    EMAIL_HOST: str = Field("", description="SMTP server that sends notifications by mail; empty: none are sent.")
+    EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
+    EMAIL_HOST_USER: str = Field("", description="Account at the SMTP server; empty: no login.")
+    EMAIL_HOST_PASSWORD: str = Field("", description="Password of that account.")
+    EMAIL_USE_TLS: bool = Field(True, description="Speak to the SMTP server under STARTTLS only.")
+    EMAIL_FROM: str = Field("", description="Sender of mails, `Name <address>`; empty: `EMAIL_HOST_USER`.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
     @field_validator("TRUSTED_PROXIES", mode="after")
@@ -85,6 +99,27 @@ class Environment(BaseModel):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             ipaddress.ip_network(name, strict=False)  # raises ValueError naming it
+        return value
+
+    @field_validator("VAULT_KEYS", mode="after")
+    @classmethod
+    def _keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, key in enumerate(value, 1):
+            try:
+                Fernet(key)
+            except ValueError:
+                raise ValueError(
+                    f"key {number} of {len(value)} is no Fernet key (32 bytes in URL-safe base64); make one with "
+                    '`python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"`'
+                ) from None
+        return value
+
+    @field_validator("EMAIL_FROM", mode="after")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        name, at, host = parseaddr(value)[1].rpartition("@")
+        if value and not (name and at and host and value.isprintable()):
+            raise ValueError("give an address, such as `platform@example.com` or `Platform <platform@example.com>`")
         return value
 
     @field_validator("DATA_DIR", mode="after")
@@ -103,8 +138,10 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         # An empty variable is an unset one: `PORT= make run`.
         return Environment.model_validate({name: value for name, value in given.items() if value != ""})
     except ValidationError as wrong:
+        names = [str(e["loc"][0]) for e in wrong.errors()]
+        shown = ["(not shown)" if name in NEVER_SHOWN else repr(given.get(name)) for name in names]
         raise UnsafeEnvironment(
-            [f"{e['loc'][0]}={given.get(str(e['loc'][0]))!r}: {e['msg']}" for e in wrong.errors()]
+            [f"{name}={text}: {e['msg']}" for name, text, e in zip(names, shown, wrong.errors(), strict=True)]
         ) from None
 
 

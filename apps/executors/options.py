@@ -17,6 +17,7 @@ SERVER_SECRETS = (
     "REDIS_URL",
     "CELERY_BROKER_URL",
     "LLM_API_KEY",
+    "EMAIL_HOST_PASSWORD",
     "DAGGER_SESSION_TOKEN",
 )
 """Variables of the server that no step's process is ever given."""

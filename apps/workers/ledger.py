@@ -8,9 +8,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, connection
@@ -37,6 +38,7 @@ class Settings:
     slots: int
     lease_seconds: float
     queues: tuple[str, ...] | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger(threading.Thread):
@@ -59,7 +61,7 @@ class Ledger(threading.Thread):
         self._claiming = True
         self._ending = False
         self._held: dict[UUID, int] = {}
-        self._beat_at = self._reap_at = self._poll_at = time.monotonic()
+        self._beat_at = self._reap_at = self._poll_at = self._wake_at = time.monotonic()
         self._backoff = 0.0
         self._unsure = False  # the answer to a claim may have been lost
         self.claims_no_more = threading.Event()
@@ -106,6 +108,8 @@ class Ledger(threading.Thread):
                     self._beat()
                 if reports or look:
                     self._turn(reports, look=look)
+                if time.monotonic() >= self._wake_at:
+                    self._act_on_timers()
                 if time.monotonic() >= self._reap_at:
                     self._reap()
                 if self._ending and not self._reports:
@@ -130,9 +134,10 @@ class Ledger(threading.Thread):
                 free = self._claiming and len(self._held) < self._settings.slots
                 look = free and (self._look or now >= self._poll_at)
                 beat = self._beat_now or now >= self._beat_at
-                if self._reports or look or beat or self._ending or now >= self._reap_at:
+                chores_at = min(self._reap_at, self._wake_at)
+                if self._reports or look or beat or self._ending or now >= chores_at:
                     break
-                due = min(self._beat_at, self._reap_at, self._poll_at if free else self._beat_at)
+                due = min(self._beat_at, chores_at, self._poll_at if free else self._beat_at)
                 self._wake.wait(max(0.0, due - now))
             reports, self._reports = self._reports, []
             if look:
@@ -148,9 +153,13 @@ class Ledger(threading.Thread):
             slots=slots,
             lease_seconds=self._settings.lease_seconds,
             queues=self._settings.queues,
+            labels=self._settings.labels,
+            idle=len(self._held) == len(ended),
             look=look or self._look,
         )
         result = turn(reports, wanted)
+        if result.due_at is not None:
+            self._wake_at = min(self._wake_at, time.monotonic() + _seconds_until(result.due_at))
         for task in ended:
             self._held.pop(task, None)
         self._held.update((task.task_id, task.fence) for task in result.claimed)
@@ -176,7 +185,14 @@ class Ledger(threading.Thread):
         due: datetime | None = leases.next_ready_at()
         if due is None:
             return POLL_SECONDS
-        return min(POLL_SECONDS, max(0.0, (due - database_now()).total_seconds()))
+        return min(POLL_SECONDS, _seconds_until(due))
+
+    def _act_on_timers(self) -> None:
+        """What is due by the database's clock, and when to look again: at the next moment, or when others made one."""
+        leases.wake(database_now())
+        due = leases.next_due_at()
+        seconds = POLL_SECONDS if due is None else min(POLL_SECONDS, _seconds_until(due))
+        self._wake_at = time.monotonic() + seconds
 
     def _beat(self) -> None:
         settings = self._settings
@@ -187,6 +203,8 @@ class Ledger(threading.Thread):
             held=tuple(self._held.items()),
             lease_seconds=settings.lease_seconds,
             draining=not self._claiming,
+            labels=settings.labels,
+            queues=settings.queues,
         )
         self._beat_at = time.monotonic() + settings.lease_seconds / BEATS_A_LEASE
         for task in answer.lost:
@@ -213,3 +231,7 @@ class Ledger(threading.Thread):
             self._reports[:0] = reports
             self._look = True
         time.sleep(self._backoff)
+
+
+def _seconds_until(moment: datetime) -> float:
+    return max(0.0, (moment - database_now()).total_seconds())

@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 from uuid import UUID
 
-from django.conf import settings
+from django.conf import settings as django
 from django.utils.module_loading import import_string
 
 from apps.core import bell
 from apps.executors import Executors, StepCall, StepError, StepResult
 from apps.executors.types import Stream
+from apps.workers.keeper import keepers
 from apps.workers.ledger import Ledger, Settings
 from apps.workflows.engine.types import Completed, Failed, Progressed, Released, Stopped
 from apps.workflows.selectors.performing import executor_options
@@ -87,15 +88,16 @@ class Running:
 class Worker:
     """Performs what its ledger claims, until it is told to drain."""
 
-    def __init__(self, name: str, *, slots: int, lease_seconds: float, queues: tuple[str, ...] | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._ledger = Ledger(
-            Settings(name=name, slots=slots, lease_seconds=lease_seconds, queues=queues),
+            settings,
             on_claimed=lambda claimed: self._on_loop(self._start, claimed),
             on_stop=lambda cancelled, lost: self._on_loop(self._stop, cancelled, lost),
         )
         self._running: dict[tuple[UUID, int], Running] = {}
         self._executors = Executors(executor_options())
-        self._middleware: list[AttemptMiddleware] = [import_string(path) for path in settings.ATTEMPT_MIDDLEWARE]
+        self._keepers = keepers()
+        self._middleware: list[AttemptMiddleware] = [import_string(path) for path in django.ATTEMPT_MIDDLEWARE]
         self._loop: asyncio.AbstractEventLoop
         self._draining = asyncio.Event()
 
@@ -107,6 +109,8 @@ class Worker:
         listener = await asyncio.to_thread(bell.listen, "work")
         self._loop.add_reader(listener.fileno(), self._heard, listener)
         self._ledger.start()
+        for keeper in self._keepers:
+            keeper.start()
         flushing = asyncio.create_task(self._flush())
         try:
             await self._draining.wait()
@@ -115,6 +119,8 @@ class Worker:
             await self._finish_or_give_back()
         finally:
             flushing.cancel()
+            for keeper in self._keepers:
+                keeper.end()
             self._loop.remove_reader(listener.fileno())
             listener.close()
             await self._executors.close()
@@ -238,4 +244,6 @@ class Worker:
 
 def _as_data(error: StepError) -> dict[str, Any]:
     data: dict[str, Any] = {"type": error.type, "message": error.message, "retryable": error.retryable}
-    return data if error.exit_code is None else {**data, "exit_code": error.exit_code}
+    if error.exit_code is not None:
+        data["exit_code"] = error.exit_code
+    return {**data, "exception": error.exception} if error.exception else data

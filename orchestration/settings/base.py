@@ -134,6 +134,7 @@ CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After", "Idempotency-Replayed"]
 
 JWT_SIGNING_KEY = ENV.JWT_SIGNING_KEY
+VAULT_KEYS = ENV.VAULT_KEYS
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=30)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 
@@ -170,9 +171,19 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "",
     "ENUM_NAME_OVERRIDES": {
         "StatusEnum": [(status.value, status.value) for status in Status],
+        "WorkflowKindEnum": "apps.workflows.models.Workflow.Kind",
+        "ReceiverKindEnum": "apps.workflows.models.Receiver.Kind",
         "ReadinessEnum": [("ok", "ok"), ("unavailable", "unavailable")],
     },
 }
+
+EMAIL_HOST = ENV.EMAIL_HOST
+EMAIL_PORT = ENV.EMAIL_PORT
+EMAIL_HOST_USER = ENV.EMAIL_HOST_USER
+EMAIL_HOST_PASSWORD = ENV.EMAIL_HOST_PASSWORD
+EMAIL_USE_TLS = ENV.EMAIL_USE_TLS
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = ENV.EMAIL_FROM or ENV.EMAIL_HOST_USER or "platform@localhost"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = ROOT / "staticfiles"

@@ -11,7 +11,10 @@ APPS = ROOT / "apps"
 SOURCES = [path for path in APPS.rglob("*.py") if "migrations" not in path.parts]
 MAX_LINES = 400
 
-ENGINE_TABLES = {"Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow"}
+ENGINE_TABLES = {
+    "Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow", "Lane",
+    "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "PrunedTotal",
+}  # fmt: skip
 WRITES = {
     "create", "bulk_create", "update", "bulk_update", "get_or_create", "update_or_create", "save", "delete",
     "acreate", "aupdate", "asave", "adelete", "abulk_create", "aget_or_create", "aupdate_or_create",
@@ -124,7 +127,7 @@ def test_string_foreign_keys_climb_no_floor():
     for path in APPS.rglob("models/*.py"):
         app = path.relative_to(APPS).parts[0]
         for target in re.findall(r"(?:ForeignKey|OneToOneField|ManyToManyField)\(\s*[\"'](\w+)\.", path.read_text()):
-            assert floors.get(target, 0) < floors[app], f"{relative(path)} points up to {target}"
+            assert target == app or floors.get(target, 0) < floors[app], f"{relative(path)} points up to {target}"
 
 
 def test_nothing_names_a_machine_path():

@@ -9,19 +9,26 @@ from tests.e2e.test_make_run import ended
 from tests.support.postgres import free_port
 
 
-def run_example(installation, name, inputs=None):
-    client = installation.client()
+def save_example(client, name):
     text = (ROOT / "examples" / f"{name}.yaml").read_bytes()
     answer = client.post("/workflows", content=text, headers={"Content-Type": "application/yaml"})
-    assert answer.status_code == 201, answer.text
+    assert answer.status_code in (201, 409), answer.text
+
+
+def run_example(installation, name, inputs=None, meanwhile=lambda client, execution: None):
+    client = installation.client()
+    save_example(client, name)
     execution = client.post(f"/workflows/{name}/execute", json={"inputs": inputs or {}}).json()["execution_id"]
+    meanwhile(client, execution)
     found = ended(client, execution)
     steps = {task["step_id"]: task for task in client.get(f"/executions/{execution}/tasks").json()["results"]}
     return found, steps
 
 
 def test_every_example_is_here():
-    assert {path.stem for path in (ROOT / "examples").glob("*.yaml")} == {"sales-report", "retrying", "containers"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.yaml")} == {
+        "sales-report", "retrying", "containers", "approval", "for-each", "waiting", "parent", "limits",
+    }  # fmt: skip
 
 
 def test_the_sales_report_adds_up(installation):
@@ -50,6 +57,45 @@ def test_container_steps_say_what_they_need(installation):
     for word in ("CONTAINER_RUNTIME", "DAGGER_SESSION_PORT", "DOCKER_HOST", "this version drives neither yet"):
         assert word in found["error"]["message"]
     assert steps["sum-up"]["status"] == "skipped"
+
+
+def test_one_task_for_each_item(installation):
+    found, steps = run_example(installation, "for-each")
+    assert [one["result"] for one in found["outputs"]["results"]] == [6765, 10946, 17711, 28657, 46368, 75025]
+    assert steps["report"]["outputs"] == {"count": 6}
+
+
+def test_a_workflow_within_a_workflow(installation):
+    save_example(installation.client(), "for-each")
+    found, _ = run_example(installation, "parent")
+    assert [one["result"] for one in found["outputs"]["results"]] == [5, 8, 13]
+
+
+def test_it_waits_for_a_time_and_for_a_word(installation):
+    def say_go(client, execution):
+        assert client.post(f"/executions/{execution}/signal/go", json={"who": "me"}).status_code == 202
+
+    found, _ = run_example(installation, "waiting", meanwhile=say_go)
+    assert found["outputs"] == {"who": "me"}
+
+
+def test_a_person_decides(installation):
+    def approve(client, execution):
+        (task,) = client.get(f"/tasks?execution_id={execution}&waiting_for=approval").json()["results"]
+        assert client.post(f"/tasks/{task['id']}/approve", json={"form": {}}).status_code == 400
+        answer = client.post(f"/tasks/{task['id']}/approve", json={"form": {"comment": "fine"}})
+        assert answer.status_code == 200, answer.text
+
+    found, steps = run_example(installation, "approval", meanwhile=approve)
+    assert found["outputs"] == {"decision": "fine"}
+    assert steps["tell-about-no"]["status"] == "skipped"
+
+
+def test_limits_let_through_and_a_result_is_used_again(installation):
+    for _ in range(2):
+        found, steps = run_example(installation, "limits")
+        assert (found["status"], found["outputs"]) == ("completed", {"rows": 3})
+    assert steps["fetch"]["attempt"] == 0
 
 
 @pytest.mark.parametrize(("change", "status"), [({}, 0), ({"PROCESS_STEPS": "off"}, 1)], ids=["completes", "does not"])

@@ -83,6 +83,15 @@ class HistorySerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
+class ItemsProgressSerializer(serializers.Serializer[Any]):
+    """Where the items of a step with `for_each` are."""
+
+    total = serializers.IntegerField()
+    completed = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    in_progress = serializers.IntegerField()
+
+
 class StepProgressSerializer(serializers.Serializer[Any]):
     """Where a step is."""
 
@@ -93,6 +102,7 @@ class StepProgressSerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     error = serializers.DictField(required=False)
+    items = ItemsProgressSerializer(required=False)
 
 
 class SnapshotSerializer(serializers.Serializer[Any]):

@@ -6,8 +6,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.core.api.viewsets import StrictSerializer
-from apps.workflows.engine.states import Status, allowed_actions
-from apps.workflows.models import Event, Execution, LogChunk, Task, Workflow, WorkflowVersion
+from apps.workflows.engine.ids import ordinal_of
+from apps.workflows.engine.states import Status
+from apps.workflows.models import Event, Execution, LogChunk, Performer, Task, Workflow, WorkflowVersion
+from apps.workflows.selectors.approvals import asked_of
+from apps.workflows.selectors.relations import actions_of, children, item_number
 
 
 class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
@@ -75,6 +78,33 @@ class ExecuteSerializer(StrictSerializer):
     )
 
 
+class PrioritySerializer(StrictSerializer):
+    """Another priority."""
+
+    priority = serializers.IntegerField(min_value=-1000, max_value=1000, help_text="Higher goes first.")
+
+
+class ForkSerializer(StrictSerializer):
+    """From where to begin anew."""
+
+    step_id = serializers.CharField(
+        max_length=110, trim_whitespace=False, help_text="A step, or one item of it: `load[3]`."
+    )
+
+
+class ApproveSerializer(StrictSerializer):
+    """A yes."""
+
+    form = serializers.DictField(required=False, help_text="What the approval asks for, as its `form` says.")
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class RejectSerializer(StrictSerializer):
+    """A no."""
+
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
 class StartedSerializer(serializers.Serializer[Any]):
     """An execution that was accepted."""
 
@@ -100,22 +130,66 @@ class ExecutionSerializer(serializers.ModelSerializer[Execution]):
     outputs = serializers.DictField(read_only=True, allow_null=True)
     error = serializers.DictField(read_only=True, allow_null=True)
     requested_by = serializers.CharField(source="requested_by.username", default=None, read_only=True, allow_null=True)
+    origin_id = serializers.UUIDField(read_only=True, allow_null=True, help_text="What it is a retry or fork of.")
+    parent_execution_id = serializers.UUIDField(default=None, read_only=True, allow_null=True)
+    parent_step_id = serializers.CharField(default=None, read_only=True, allow_null=True)
+    schedule_id = serializers.UUIDField(read_only=True, allow_null=True)
+    held = serializers.BooleanField(read_only=True, help_text="It waits for a limit on executions with its key.")
+    concurrency_key = serializers.SerializerMethodField()
+    cancel_requested_at = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="A stop was requested; `finished_at` confirms it."
+    )
     allowed_actions = serializers.SerializerMethodField()
 
     class Meta:
         model = Execution
         fields = [
             "id", "workflow_id", "version", "status", "percent_complete", "message", "priority", "inputs", "outputs",
-            "error", "trace_id", "requested_by", "created_at", "started_at", "finished_at", "cancel_requested_at",
-            "seq", "allowed_actions",
+            "error", "trace_id", "trigger", "origin_id", "parent_execution_id", "parent_step_id", "schedule_id",
+            "scheduled_for", "held", "concurrency_key", "requested_by", "created_at", "started_at", "finished_at",
+            "cancel_requested_at", "seq", "allowed_actions",
         ]  # fmt: skip
         read_only_fields = fields
 
     def get_allowed_actions(self, execution: Execution) -> list[str]:
         """What may still be asked of it."""
-        return list(
-            allowed_actions(Status(execution.status), cancel_requested=execution.cancel_requested_at is not None)
-        )
+        return list(actions_of(execution))
+
+    def get_concurrency_key(self, execution: Execution) -> str | None:
+        """With which executions of its workflow it is counted together; null where there is no limit."""
+        return execution.concurrency_key.removeprefix("=") if execution.concurrency_key else None
+
+
+class ChildSerializer(serializers.Serializer[Any]):
+    """An execution that is a step of this one."""
+
+    execution_id = serializers.UUIDField(read_only=True)
+    workflow_id = serializers.CharField(read_only=True)
+    step_id = serializers.CharField(read_only=True)
+    status = serializers.CharField(read_only=True)
+
+
+class ExecutionDetailSerializer(ExecutionSerializer):
+    """One run of one version, with the first hundred executions that are steps of it."""
+
+    children = serializers.SerializerMethodField()
+
+    class Meta(ExecutionSerializer.Meta):
+        fields = [*ExecutionSerializer.Meta.fields, "children"]
+        read_only_fields = fields
+
+    @extend_schema_field(ChildSerializer(many=True))
+    def get_children(self, execution: Execution) -> Any:
+        """Those that the caller may read."""
+        return ChildSerializer(children(self.context["request"].user, execution), many=True).data
+
+
+class ApprovalSerializer(serializers.Serializer[Any]):
+    """What a task asks that waits for an approval."""
+
+    who = serializers.ListField(child=serializers.CharField(), read_only=True, help_text="Roles or users.")
+    allow_requester = serializers.BooleanField(read_only=True)
+    form = serializers.DictField(read_only=True, help_text="JSON Schema of the form.")
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
@@ -127,17 +201,34 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     attempt = serializers.IntegerField(source="fence", read_only=True, help_text="Number of the newest attempt.")
     percent_complete = serializers.FloatField(source="percent", read_only=True)
     performer = serializers.CharField(source="lease_owner", read_only=True)
+    item = serializers.SerializerMethodField()
+    items = serializers.SerializerMethodField()
+    approval = serializers.SerializerMethodField()
     outputs = serializers.SerializerMethodField()
     error = serializers.DictField(read_only=True, allow_null=True)
 
     class Meta:
         model = Task
         fields = [
-            "id", "workflow_id", "execution_id", "step_id", "status", "queue", "attempt", "failures", "losses",
-            "percent_complete", "message", "performer", "ready_at", "lease_expires_at", "started_at", "finished_at",
-            "outputs", "error",
+            "id", "workflow_id", "execution_id", "step_id", "item", "items", "status", "queue", "waiting_for", "due_at",
+            "approval", "attempt", "failures", "losses", "percent_complete", "message", "performer", "ready_at",
+            "lease_expires_at", "started_at", "finished_at", "outputs", "error",
         ]  # fmt: skip
         read_only_fields = fields
+
+    def get_item(self, task: Task) -> int | None:
+        """The number of its item, from 0; null where it is no item's."""
+        return item_number(ordinal_of(task.pk))
+
+    def get_items(self, task: Task) -> int | None:
+        """How many items the step has; null where it has no `for_each` or was not opened yet."""
+        return task.items if task.waiting_for == "items" or task.items else None
+
+    @extend_schema_field(ApprovalSerializer(allow_null=True))
+    def get_approval(self, task: Task) -> Any:
+        """What it asks; null where it waits for no approval."""
+        asked = asked_of(task)
+        return None if asked is None else ApprovalSerializer(asked).data
 
     @extend_schema_field({"type": "object", "additionalProperties": True})
     def get_outputs(self, task: Task) -> Any:
@@ -165,4 +256,64 @@ class LogSerializer(serializers.ModelSerializer[LogChunk]):
     class Meta:
         model = LogChunk
         fields = ["step_id", "attempt", "number", "stream", "text", "at"]
+        read_only_fields = fields
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    """One reason why a task does not run; what else it holds depends on its code."""
+
+    code = serializers.CharField(read_only=True)
+    message = serializers.CharField(read_only=True)
+
+
+class WhySerializer(serializers.Serializer[Any]):
+    """Why a task does not run."""
+
+    task_id = serializers.UUIDField(read_only=True)
+    step_id = serializers.CharField(read_only=True)
+    status = serializers.CharField(read_only=True)
+    reasons = ReasonSerializer(many=True, read_only=True)
+
+
+class WhyExecutionSerializer(serializers.Serializer[Any]):
+    """Why the open tasks of an execution do not run."""
+
+    execution_id = serializers.UUIDField(read_only=True)
+    status = serializers.CharField(read_only=True)
+    tasks = WhySerializer(many=True, read_only=True)
+    more = serializers.IntegerField(read_only=True, help_text="Open tasks that are not explained here.")
+
+
+class LaneSerializer(serializers.Serializer[Any]):
+    """A queue together with what its steps ask of performers."""
+
+    key = serializers.CharField(read_only=True)
+    requires = serializers.ListField(child=serializers.CharField(), read_only=True)
+    prefers = serializers.ListField(child=serializers.CharField(), read_only=True)
+    ready = serializers.IntegerField(read_only=True)
+    running = serializers.IntegerField(read_only=True)
+    performers = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+
+class QueueSerializer(serializers.Serializer[Any]):
+    """A queue."""
+
+    name = serializers.CharField(read_only=True)
+    paused = serializers.BooleanField(read_only=True)
+    ready = serializers.IntegerField(read_only=True, help_text="Tasks that could be claimed.")
+    running = serializers.IntegerField(read_only=True, help_text="Tasks under a lease.")
+    performers = serializers.ListField(child=serializers.CharField(), read_only=True)
+    lanes = LaneSerializer(many=True, read_only=True)
+
+
+class WorkerSerializer(serializers.ModelSerializer[Performer]):
+    """A performer."""
+
+    kind = serializers.CharField(read_only=True, help_text="worker or agent")
+    labels = serializers.DictField(read_only=True)
+    queues = serializers.ListField(child=serializers.CharField(), read_only=True, allow_null=True)
+
+    class Meta:
+        model = Performer
+        fields = ["name", "kind", "slots", "load", "labels", "queues", "draining", "started_at", "seen_at"]
         read_only_fields = fields

@@ -19,10 +19,13 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
-from apps.workflows.api.gate import GatedViewSet, callers_trace
+from apps.workflows.api.executions import started
+from apps.workflows.api.gate import callers_trace
 from apps.workflows.api.parsers import DEFINITION_PARSERS
+from apps.workflows.api.plans import PlanActions
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
+from apps.workflows.selectors.relations import with_parents
 from apps.workflows.services import executions, workflows
 
 SLUG = "[A-Za-z0-9_-]+"
@@ -49,7 +52,7 @@ class WorkflowFilter(FilterSet):
         return rows.filter(Q(name__icontains=text) | Q(slug__icontains=text) | Q(description__icontains=text))
 
 
-class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
+class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActions):
     """Named definitions."""
 
     required_permissions = {
@@ -60,10 +63,15 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
         "destroy": Permission.WORKFLOW_DELETE,
         "validate": Permission.WORKFLOW_READ,
         "versions": Permission.WORKFLOW_READ,
+        "diff": Permission.WORKFLOW_READ,
+        "plan": Permission.WORKFLOW_READ,
+        "plan_with": Permission.WORKFLOW_READ,
         "execute": Permission.WORKFLOW_EXECUTE,
         "executions": Permission.WORKFLOW_READ,
     }
-    gated_actions = frozenset({"list", "retrieve", "update", "destroy", "versions", "execute", "executions"})
+    gated_actions = frozenset({
+        "list", "retrieve", "update", "destroy", "versions", "diff", "plan", "plan_with", "execute", "executions",
+    })  # fmt: skip
     queryset = Workflow.objects.none()
     lookup_field = "slug"
     lookup_url_kwarg = "id"
@@ -146,15 +154,15 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
             priority=given.validated_data.get("priority"),
             trace_id=callers_trace(),
         )
-        answer = {"execution_id": str(execution.pk), "workflow_id": workflow.slug, "status": execution.status}
-        return Response(answer, status=202)
+        return started(execution)
 
     @extend_schema(responses=serializers.ExecutionSerializer(many=True))
     @action(detail=True, filterset_class=None)
     def executions(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Its executions, newest first."""
         rows = Execution.objects.filter(workflow=self.get_object())
-        page = self.paginate_queryset(rows.select_related("workflow", "version", "requested_by"))
+        shown = with_parents(rows.select_related("workflow", "version", "requested_by"), self.request.user)
+        page = self.paginate_queryset(shown)
         return self.get_paginated_response(serializers.ExecutionSerializer(page, many=True).data)
 
 

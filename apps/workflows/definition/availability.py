@@ -8,21 +8,9 @@ from apps.workflows.definition.pointers import pointer
 
 # (where it is said, key, how it is called in the message)
 NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (
-    ("definition", "concurrency", "a limit on concurrent executions (`concurrency`)"),
-    ("definition", "notify", "a notification (`notify`)"),
-    ("step", "for_each", "one task per item (`for_each`)"),
-    ("step", "max_parallel", "a limit on items at once (`max_parallel`)"),
-    ("step", "cache", "the reuse of results (`cache`)"),
     ("step", "circuit_breaker", "a circuit breaker (`circuit_breaker`)"),
-    ("step", "requires", "the choice of a performer by labels (`requires`)"),
-    ("step", "rate_limit", "a rate limit (`rate_limit`)"),
-    ("step", "queue_timeout_seconds", "a limit on waiting (`queue_timeout_seconds`)"),
-    ("step", "total_timeout_seconds", "a limit on all attempts together (`total_timeout_seconds`)"),
     ("step", "llm", "a step of kind `llm`"),
     ("step", "agent", "a step of kind `agent`"),
-    ("step", "workflow", "a step of kind `workflow`"),
-    ("step", "approval", "a step of kind `approval`"),
-    ("step", "wait", "a step of kind `wait`"),
     ("reference", "secrets", "a reference to a secret (`secrets.NAME`)"),
 )
 

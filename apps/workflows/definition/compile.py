@@ -1,5 +1,7 @@
 """Makes the engine's graph from a stored definition that `validate` has seen. Trusts it; checks types, not meaning."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +11,8 @@ from apps.core.errors import Invalid
 from apps.workflows.definition.kinds import config_of, kinds_of, mapping
 from apps.workflows.definition.schema import Definition, Step
 from apps.workflows.engine.expressions import references
-from apps.workflows.engine.graph import Graph, RetryPolicy, StepSpec
+from apps.workflows.engine.graph import MOST_AT_ONCE, CachePolicy, Concurrency, Graph, Rate, RetryPolicy, StepSpec
+from apps.workflows.engine.labels import canonical
 
 
 def compile_graph(definition_data: Mapping[str, Any]) -> Graph:
@@ -25,16 +28,36 @@ def compile_graph(definition_data: Mapping[str, Any]) -> Graph:
         if len(kinds) != 1:
             raise Invalid(f"the stored step `{step.id}` has no single kind", code="invalid_definition")
         config = config_of(kinds[0], written, container_config)
-        steps[step.id] = _spec(step, ordinal, kinds[0], config)
+        steps[step.id] = _spec(step, written, ordinal, kinds[0], config)
     return Graph(
         steps=steps,
         outputs=tuple((output.name, output.value) for output in definition.outputs),
         output_reads=_steps_in([output.value for output in definition.outputs]),
         timeout_seconds=definition.timeout_seconds,
+        concurrency=_concurrency(definition),
+        notify=_receivers(definition),
     )
 
 
-def _spec(step: Step, ordinal: int, kind: str, config: Mapping[str, Any]) -> StepSpec:
+def _concurrency(definition: Definition) -> Concurrency | None:
+    limit = definition.concurrency
+    if limit is None:
+        return None
+    return Concurrency(key=limit.key, limit=limit.limit, on_conflict=limit.on_conflict)
+
+
+def _receivers(definition: Definition) -> dict[str, tuple[str, ...]]:
+    """Who is told of which end, each once."""
+    told: dict[str, dict[str, None]] = {}
+    for notify in definition.notify:
+        for status in notify.on:
+            told.setdefault(status, {})[notify.webhook] = None
+    return {status: tuple(names) for status, names in told.items()}
+
+
+def _spec(step: Step, written: Mapping[str, Any], ordinal: int, kind: str, config: Mapping[str, Any]) -> StepSpec:
+    requires, prefers = canonical(step.requires), canonical(step.prefers)
+    cache = step.cache
     return StepSpec(
         id=step.id,
         ordinal=ordinal,
@@ -44,12 +67,33 @@ def _spec(step: Step, ordinal: int, kind: str, config: Mapping[str, Any]) -> Ste
         depends_on=tuple(step.depends_on),
         on=step.on,
         when=step.when,
-        reads=_steps_in([config, step.when]),
+        reads=_steps_in([config, step.when, step.for_each, cache and cache.key]),
         retry=_retry(step),
         timeout_seconds=step.timeout_seconds,
+        queue_timeout_seconds=step.queue_timeout_seconds,
+        total_timeout_seconds=step.total_timeout_seconds,
         allow_failure=step.allow_failure,
+        for_each=step.for_each,
+        max_parallel=min(MOST_AT_ONCE, step.max_parallel or MOST_AT_ONCE),
+        cache=None if cache is None else CachePolicy(key=cache.key, ttl=cache.ttl_seconds, definition=_digest(written)),
+        rate=None if step.rate_limit is None else Rate(**step.rate_limit.model_dump()),
         queue=step.queue,
+        lane=_lane(step.queue, requires, prefers),
+        requires=requires,
+        prefers=prefers,
     )
+
+
+def _digest(written: Mapping[str, Any]) -> str:
+    text = json.dumps(written, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _lane(queue: str, requires: tuple[str, ...], prefers: tuple[str, ...]) -> str:
+    """The key of a lane: the queue's name where nothing is asked of performers, else with a digest of what is."""
+    if not requires and not prefers:
+        return queue
+    return f"{queue[:47]}~{_digest({'requires': requires, 'prefers': prefers})[:16]}"
 
 
 def _steps_in(value: Any) -> frozenset[str]:
@@ -67,7 +111,7 @@ def _retry(step: Step) -> RetryPolicy:
         backoff=retry.backoff,
         max_delay=retry.max_delay,
         jitter=retry.jitter,
-        on=frozenset(retry.on),
-        not_on=frozenset(retry.not_on),
+        on=frozenset(str(rule) for rule in retry.on),
+        not_on=frozenset(str(rule) for rule in retry.not_on),
         lost=retry.lost,
     )

@@ -38,7 +38,7 @@ def kinds_of(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> li
 
 
 def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the executor of `kind` is given for `step`, `${…}` still in it. Empty for kinds without an executor."""
+    """What the executor of `kind` is given for `step`, `${…}` still in it (for the engine's own: as written)."""
     match kind:
         case "python":
             return _python(step["python"])
@@ -54,6 +54,8 @@ def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str,
                 "volumes": [*sequence(container_config.get("volumes")), *sequence(step.get("volumes"))],
             }
             return config | {key: step[key] for key in ("command", "resources") if step.get(key) is not None}
+        case "wait" | "approval" | "workflow":
+            return dict(mapping(step[kind]))
     return {}
 
 

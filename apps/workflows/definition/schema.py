@@ -3,9 +3,10 @@
 What concerns several values at once (ids, dependencies, references, kinds of steps) is in `validate`.
 """
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints
 
 STEPS = 10_000
 INPUTS = 200
@@ -20,8 +21,32 @@ Delay = Annotated[float, Field(ge=0, le=24 * 3600, allow_inf_nan=False)]
 Environment = dict[VariableName, str]
 Argument = Annotated[str, StringConstraints(max_length=131_072)]  # Linux: MAX_ARG_STRLEN
 ErrorType = Literal[
-    "error", "exit_code", "timeout", "oom", "http_status", "connection", "refused", "unavailable", "invalid", "output"
+    "error",
+    "exit_code",
+    "timeout",
+    "oom",
+    "http_status",
+    "connection",
+    "refused",
+    "unavailable",
+    "invalid",
+    "output",
+    "workflow",
 ]
+
+
+def _is_rule(value: Any) -> Any:
+    """What `retry.on` may name: a type of error, an exit code, or a Python exception by its class."""
+    known = isinstance(value, str) and (value in get_args(ErrorType) or _CLASS.fullmatch(value))
+    if known or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255):
+        return value
+    raise ValueError(
+        f"it must be one of {', '.join(get_args(ErrorType))}, an exit code from 0 to 255, or the class of an exception"
+    )
+
+
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
+RetryRule = Annotated[Any, PlainValidator(_is_rule, json_schema_input_type=ErrorType | int | str)]
 
 
 def _with_name(value: Any) -> Any:
@@ -76,8 +101,10 @@ class Retry(Model):
     backoff: float = Field(default=1.0, ge=1, le=100, description="Factor on the delay from retry to retry.")
     max_delay: Delay = Field(default=3600.0, description="Seconds that a delay never exceeds.")
     jitter: bool = Field(default=False, description="Whether the delay is drawn from 0 up to its value.")
-    on: list[ErrorType] = Field(default_factory=list, description="Retry these types of errors only.")
-    not_on: list[ErrorType] = Field(default_factory=list, description="Never retry these types of errors.")
+    on: list[RetryRule] = Field(
+        default_factory=list, description="Retry these only: types of errors, exit codes, names of Python exceptions."
+    )
+    not_on: list[RetryRule] = Field(default_factory=list, description="Never retry these.")
     lost: int = Field(default=3, ge=0, le=1000, description="How many lost performers are made good, apart from it.")
 
 
@@ -118,6 +145,7 @@ class SubWorkflow(Model):
     """Another workflow, run as a step."""
 
     id: str = Field(min_length=1, max_length=200, description="Its id.")
+    version: int | None = Field(default=None, ge=1, description="Which version; the newest where none is named.")
     inputs: dict[str, Any] = Field(default_factory=dict, description="Its inputs.")
 
 
@@ -143,14 +171,15 @@ class Cache(Model):
     """Results that are used again."""
 
     key: str = Field(min_length=1, max_length=1000, description="Equal keys share a result.")
-    ttl_seconds: Seconds | None = Field(default=None, description="For how long.")
+    ttl_seconds: Seconds = Field(default=24 * 3600, description="For how long.")
 
 
 class RateLimit(Model):
     """A limit shared by name."""
 
     name: Word = Field(description="Steps that name the same limit share it.")
-    per_minute: int = Field(ge=1, le=1_000_000, description="Starts a minute.")
+    per_minute: int = Field(ge=1, le=1_000_000, description="Starts a minute, evenly spread.")
+    burst: int = Field(default=1, ge=1, le=10_000, description="Starts that may come at once after a quiet time.")
 
 
 class Concurrency(Model):
@@ -165,7 +194,7 @@ class Notify(Model):
     """Who is told about the end of an execution."""
 
     on: list[Literal["completed", "failed", "timed_out", "cancelled"]] = Field(min_length=1, description="Which ends.")
-    webhook: Word = Field(description="Name of the receiver.")
+    webhook: Word = Field(description="Name of the receiver, as it is registered at /notifications.")
 
 
 class Output(Model):
@@ -201,7 +230,12 @@ class Step(Model):
     allow_failure: bool = Field(default=False, description="Whether its failure leaves the execution good.")
 
     queue: Word = Field(default="default", description="Which workers perform it.")
-    requires: list[str] = Field(default_factory=list, max_length=100, description='Labels: "gpu >= 1".')
+    requires: list[str] = Field(
+        default_factory=list, max_length=20, description='What a performer\'s labels must be: "gpu >= 1".'
+    )
+    prefers: list[str] = Field(
+        default_factory=list, max_length=20, description="What they should be; others get it five seconds later."
+    )
     rate_limit: RateLimit | None = Field(default=None, description="A limit shared by name.")
     circuit_breaker: Word | None = Field(default=None, description="A breaker shared by name.")
     cache: Cache | None = Field(default=None, description="Results that are used again.")

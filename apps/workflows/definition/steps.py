@@ -10,8 +10,11 @@ from apps.workflows.definition.availability import reason, unavailable
 from apps.workflows.definition.configs import config_problems
 from apps.workflows.definition.friendly import Path
 from apps.workflows.definition.kinds import COMMAND_KEYS, USED_KEYS, kinds_of, mapping
+from apps.workflows.definition.labels import label_problems
+from apps.workflows.definition.own_kinds import own_problems
 from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.suggestions import Suggester
+from apps.workflows.engine.graph import OWN_KINDS
 
 # The keys of a step whose `${…}` are replaced before it runs.
 EXPRESSION_KEYS = frozenset(COMMAND_KEYS) | {
@@ -41,8 +44,13 @@ def step_problems(
         return
     (kind,) = kinds
     yield from _unused_keys(kind, step, path)
+    yield from _item_problems(step, path)
+    yield from label_problems(step, path)
     if kind == "python":
         yield from _callable_problems(step["python"], path, known_callables, suggest)
+    if kind in OWN_KINDS:
+        yield from own_problems(kind, step, path)
+        return
     if reason("step", kind):
         return
     if kind not in executor_configs:
@@ -66,7 +74,10 @@ def _kinds_problem(kinds: list[str], path: Path) -> Problem:
     if kinds:
         message = f"this step is of {len(kinds)} kinds ({', '.join(kinds)}): keep one of them"
     else:
-        message = "this step does nothing: give it `python`, `http`, or `command` with or without `image`"
+        message = (
+            "this step does nothing: give it `python`, `http`, `command` with or without `image`, "
+            "`wait`, `approval` or `workflow`"
+        )
     return Problem(pointer=pointer(*path), code="several_kinds" if kinds else "no_kind", message=message)
 
 
@@ -75,6 +86,19 @@ def _unused_keys(kind: str, step: Mapping[str, Any], path: Path) -> Iterator[Pro
         if step.get(key) and key not in USED_KEYS.get(kind, ()):
             message = f"`{key}` has no effect on a step of kind `{kind}`: remove it"
             yield Problem(pointer=pointer(*path, key), code="unused_key", message=message)
+
+
+def _item_problems(step: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    if step.get("for_each") is None and step.get("max_parallel") is not None:
+        message = "`max_parallel` has no effect without `for_each`"
+        yield Problem(pointer=pointer(*path, "max_parallel"), code="unused_key", message=message)
+    items = step.get("for_each")
+    if isinstance(items, str) and not (items.startswith("${") and items.endswith("}")):
+        message = "`for_each` must be a list, or one whole `${…}` that gives one"
+        yield Problem(pointer=pointer(*path, "for_each"), code="expression", message=message)
+    elif items is not None and not isinstance(items, str | list | tuple):
+        message = "`for_each` must be a list, or one whole `${…}` that gives one"
+        yield Problem(pointer=pointer(*path, "for_each"), code="wrong_type", message=message)
 
 
 def _retry_problems(step: Mapping[str, Any], path: Path) -> Iterator[Problem]:

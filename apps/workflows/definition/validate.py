@@ -163,9 +163,10 @@ class _Check:
         scope = Scope(inputs=inputs if isinstance(inputs, Mapping) else None, steps=self.index, suggest=self.suggest)
         masks = ancestors(self.dependencies, self.found)
         for number, step in enumerate(self.steps):
-            has_item = step.get("for_each") is not None
-            place = Place(kind="step", index=number, ancestors=masks[number], has_item=has_item)
             for key in EXPRESSION_KEYS & step.keys():
+                # Whether there are items at all is decided for the step as a whole.
+                has_item = step.get("for_each") is not None and key not in ("when", "for_each")
+                place = Place(kind="step", index=number, ancestors=masks[number], has_item=has_item)
                 yield from reference_problems(step[key], ("steps", number, key), place=place, scope=scope)
         shared = Place(kind="shared")
         for key in ("container_config", "concurrency"):

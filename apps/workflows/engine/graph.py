@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 On = Literal["success", "failure", "always"]
 
+# The kinds that the engine sees to itself.
+OWN_KINDS = frozenset({"wait", "approval", "workflow"})
+MOST_AT_ONCE = 1000  # items of one step that have tasks and have not ended, unless `max_parallel` says less
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -28,11 +32,32 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy:
+    """Results are used again for `ttl` seconds where `key`, a template, has the same value.
+
+    `definition` is SHA-256 over the step as it is written: a step that was changed shares nothing with what it was.
+    """
+
+    key: Any
+    ttl: float
+    definition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """At most `per_minute` starts a minute among all steps that name it, `burst` of them at once."""
+
+    name: str
+    per_minute: int
+    burst: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepSpec:
     """One step as the engine sees it.
 
     `ordinal` (1, 2, … in the order of the definition) gives the id of its task. `config` may hold `${…}`;
-    `reads` are the ids of the steps whose outputs `config` or `when` refer to.
+    `reads` are the ids of the steps whose outputs its templates refer to. Times are in seconds.
     """
 
     id: str
@@ -46,13 +71,41 @@ class StepSpec:
     reads: frozenset[str] = frozenset()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout_seconds: float | None = None
+    queue_timeout_seconds: float | None = None
+    total_timeout_seconds: float | None = None
     allow_failure: bool = False
+    for_each: Any = None
+    max_parallel: int = MOST_AT_ONCE
+    cache: CachePolicy | None = None
+    rate: Rate | None = None
     queue: str = "default"
+    lane: str = "default"
+    requires: tuple[str, ...] = ()
+    prefers: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether the engine itself sees to it: no performer ever claims it."""
+        return self.kind in OWN_KINDS
+
+    @cached_property
+    def opens_on_outputs(self) -> bool:
+        """Whether what is read of other steps is needed as soon as it is opened, not only when it is claimed."""
+        return self.when is not None or self.for_each is not None or self.own or self.cache is not None
 
     @property
     def takes_stdin(self) -> bool:
         """Whether the outputs of its dependencies are piped into it."""
         return self.kind in ("process", "container")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """At most `limit` executions with the same value of `key`, a template, run at once."""
+
+    key: Any
+    limit: int
+    on_conflict: Literal["queue", "cancel_running", "reject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +116,8 @@ class Graph:
     outputs: Sequence[tuple[str, Any]] = ()
     output_reads: frozenset[str] = frozenset()  # the steps that `outputs` refer to
     timeout_seconds: float | None = None
+    concurrency: Concurrency | None = None
+    notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # status → receivers
 
     @cached_property
     def dependants(self) -> Mapping[str, tuple[str, ...]]:
@@ -72,6 +127,11 @@ class Graph:
             for dependency in step.depends_on:
                 found[dependency].append(step.id)
         return {step: tuple(waiting) for step, waiting in found.items()}
+
+    @cached_property
+    def has_children(self) -> bool:
+        """Whether a step is another workflow."""
+        return any(step.kind == "workflow" for step in self.steps.values())
 
     @cached_property
     def by_ordinal(self) -> Mapping[int, StepSpec]:

@@ -17,5 +17,5 @@ def may_retry(policy: RetryPolicy, *, failures: int, error: Mapping[str, Any]) -
     """Whether a task that has now failed `failures` times is tried again after `error`."""
     if failures > policy.retries or not error.get("retryable", True):
         return False
-    names = {str(error.get("type")), str(error.get("exit_code"))}
+    names = {str(error.get("type")), str(error.get("exit_code")), str(error.get("exception"))}
     return not (names & policy.not_on) and (not policy.on or bool(names & policy.on))

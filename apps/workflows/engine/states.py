@@ -25,7 +25,9 @@ class Status(StrEnum):
 _S = Status
 
 TASK_MOVES: Mapping[Status, frozenset[Status]] = {
-    _S.PENDING: frozenset({_S.IN_PROGRESS, _S.SKIPPED, _S.CANCELLED, _S.FAILED}),
+    _S.PENDING: frozenset(
+        {_S.IN_PROGRESS, _S.WAITING, _S.COMPLETED, _S.SKIPPED, _S.CANCELLED, _S.FAILED, _S.TIMED_OUT}
+    ),
     _S.IN_PROGRESS: frozenset({_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED, _S.WAITING, _S.PENDING}),
     _S.WAITING: frozenset({_S.IN_PROGRESS, _S.CANCELLED, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.SKIPPED}),
     _S.COMPLETED: frozenset(),
@@ -36,9 +38,10 @@ TASK_MOVES: Mapping[Status, frozenset[Status]] = {
 }
 
 EXECUTION_MOVES: Mapping[Status, frozenset[Status]] = {
-    _S.PENDING: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
-    _S.IN_PROGRESS: frozenset({_S.WAITING, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
-    _S.WAITING: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
+    _S.PENDING: frozenset({_S.IN_PROGRESS, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
+    _S.IN_PROGRESS: frozenset({_S.WAITING, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
+    _S.WAITING: frozenset({_S.IN_PROGRESS, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
+    _S.PAUSED: frozenset({_S.PENDING, _S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
     _S.COMPLETED: frozenset(),
     _S.FAILED: frozenset(),
     _S.TIMED_OUT: frozenset(),
@@ -49,14 +52,15 @@ TERMINAL: frozenset[Status] = frozenset(status for status, moves in TASK_MOVES.i
 OPEN: frozenset[Status] = frozenset(status for status, moves in TASK_MOVES.items() if moves)
 CLAIMABLE: frozenset[Status] = frozenset({_S.PENDING, _S.WAITING})
 
-# What a caller may ask for, and the status it leads to.
-ACTIONS: Mapping[str, Status] = {"cancel": Status.CANCELLED}
-
 
 def allowed_actions(status: Status, *, cancel_requested: bool = False) -> tuple[str, ...]:
     """What a caller may still ask of an execution in `status`."""
-    return tuple(
-        action
-        for action, target in ACTIONS.items()
-        if target in EXECUTION_MOVES.get(status, ()) and not (action == "cancel" and cancel_requested)
-    )
+    if status is Status.COMPLETED:
+        return ("fork",)
+    if status in TERMINAL:
+        return ("retry", "fork")
+    if cancel_requested:
+        return ()
+    if status is Status.PAUSED:
+        return ("cancel", "resume", "signal")
+    return ("cancel", "pause", "signal")

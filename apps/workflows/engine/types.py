@@ -1,11 +1,12 @@
 """What `decide` reads and what it answers: frozen values, so a change is a new value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from apps.workflows.engine.graph import Graph
+from apps.workflows.engine.graph import Graph, StepSpec
+from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import Status
 
 # The owner of a tracker's steps while they are in progress: whoever reports from outside. Their "lease" is the
@@ -15,7 +16,10 @@ TRACKER = "tracker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """A task as its row tells it. `outputs` and `error` are None unless they were set by this decision."""
+    """A task as its row tells it. `outputs` is None unless it was set by this decision.
+
+    `step_id` is its name: the step's id, with the number of its item where it is one of many (`load[7]`).
+    """
 
     ordinal: int
     step_id: str
@@ -39,8 +43,13 @@ class TaskState:
     message: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    outputs: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] | Sequence[Any] | None = None
     error: Mapping[str, Any] | None = None
+
+    @property
+    def is_item(self) -> bool:
+        """Whether it is one of the many of a step with `for_each`."""
+        return self.step_id.endswith("]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +76,25 @@ class ExecutionState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A neighbourhood: the execution, the task an event is about, and that task's direct dependants.
+    """A neighbourhood: the execution, the task an event is about, that task's direct dependants, or its whole step.
 
-    `outputs` holds, by step, what `when` conditions and the execution's own outputs refer to.
+    `outputs` holds, by step, what templates refer to; `items`, by task, the item it is about; `signals` those that
+    have come, with their payloads; `kept`, in a new execution, the good results of the one it was made from.
     """
 
     graph: Graph
     execution: ExecutionState
     tasks: Mapping[str, TaskState]
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    items: Mapping[str, Any] = field(default_factory=dict)
+    signals: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+    def spec(self, task: str) -> StepSpec:
+        """The rules of a task's step."""
+        return self.graph.steps[step_of(task)]
 
 
 # --- what happens -------------------------------------------------------------------------------------------------
@@ -152,6 +169,93 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsMade:
+    """Items of a step with `for_each`, by number, that are to have tasks now; `next_item` is the first without one."""
+
+    step_id: str
+    items: Mapping[int, Any]
+    next_item: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """The outputs of all items of a step, in order, None for those that left none; None where they are too many."""
+
+    step_id: str
+    outputs: Sequence[Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A result of the same step with the same key was kept by the execution `origin`: it need not be done again."""
+
+    step_id: str
+    outputs: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A limit lets it start from `until` on; `waiting_for` names the limit."""
+
+    step_id: str
+    until: datetime
+    waiting_for: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """The time of a timer, or of a limit on time, has come."""
+
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A person said yes or no. `data` is what the form asked for."""
+
+    step_id: str
+    approved: bool
+    by: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signalled:
+    """A named signal came; the snapshot holds the tasks that wait for it."""
+
+    name: str
+    payload: Mapping[str, Any]
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """The execution that a task waits for has ended, or (status failed) could not be started."""
+
+    step_id: str
+    status: Status
+    outputs: Mapping[str, Any]
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested:
+    """Nothing new may start until somebody resumes it; what runs goes on."""
+
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested:
+    """It may go on; or (`admitted`) the limit that held it back lets it begin."""
+
+    by: str = ""
+    admitted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequested:
     """Nothing new may start. `status` is what the execution will end as: cancelled or timed_out."""
 
@@ -164,7 +268,11 @@ class Closing:
     """No task is open any more: the execution ends."""
 
 
-Happening = Claimed | Completed | Failed | Stopped | Released | Lost | Progressed | Settled | StopRequested | Closing
+Happening = (
+    Claimed | Completed | Failed | Stopped | Released | Lost | Progressed | Settled
+    | ItemsMade | Gathered | Found | Deferred | Due | Decided | Signalled | ChildEnded
+    | PauseRequested | ResumeRequested | StopRequested | Closing
+)  # fmt: skip
 
 
 # --- what follows -------------------------------------------------------------------------------------------------
@@ -180,13 +288,61 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MakeItems:
+    """Give `count` more items of a step their tasks."""
+
+    step_id: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
+    """Put the outputs of a step's items together: all of them have ended."""
+
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """See whether the result of a task that became ready is known: `digest` names it."""
+
+    step_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Keep the outputs of a task to be used again for `ttl` seconds."""
+
+    step_id: str
+    digest: str
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartChild:
+    """Start a workflow as this task: `id`, `inputs` and perhaps `version`."""
+
+    step_id: str
+    config: Mapping[str, Any]
+
+
+Command = MakeItems | Gather | LookUp | Keep | StartChild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """It happened: the new values, the journal's lines, and the steps whose dependants must be told next."""
+    """It happened: the new values, the journal's lines, whose dependants must be told next, and what is to be done.
+
+    `lists` are the lists of steps with `for_each` that were opened.
+    """
 
     execution: ExecutionState
     tasks: tuple[TaskState, ...] = ()
     facts: tuple[Fact, ...] = ()
     settled: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+    lists: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

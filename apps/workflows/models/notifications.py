@@ -23,7 +23,7 @@ class Receiver(models.Model):
     id: uuid.UUID = models.UUIDField(primary_key=True, default=uuid7, editable=False)  # type: ignore[assignment]
     name = models.CharField(max_length=64, unique=True)
     kind = models.CharField(max_length=7, choices=Kind.choices)
-    target = models.CharField(max_length=2000)  # a URL (sealed: Slack's hold a secret), or an address
+    target = models.TextField()  # a URL or an address; sealed: Slack's URLs hold a secret
     secret = models.TextField(blank=True)  # sealed; signs what a webhook is sent
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
@@ -42,7 +42,8 @@ class Notification(models.Model):
     """The end of one execution, to be told to one receiver, at least once.
 
     Written in the transaction in which the execution ends; `next_at` is when it is tried next, null when it was
-    delivered or given up.
+    delivered or given up. `attempts` rises with every claim and is the fencing number of it: whoever records an
+    outcome names the claim that it belongs to.
     """
 
     id: uuid.UUID = models.UUIDField(primary_key=True, default=uuid7, editable=False)  # type: ignore[assignment]
@@ -58,7 +59,10 @@ class Notification(models.Model):
 
     class Meta:
         default_permissions = ()
-        indexes = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="notification_due")]
+        indexes = [
+            models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="notification_due"),
+            models.Index(fields=["receiver_name", "-id"], name="notification_newest"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.execution_id} → {self.receiver_name}"

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class PrunedTotal(models.Model):
-    """A sum over pruned rows, by the name of what was summed and its labels; added to in the transaction that prunes."""
+    """A sum over pruned rows, by the name of what was summed and its labels; grows in the transaction that prunes."""
 
     pk = models.CompositePrimaryKey("name", "labels")
     name = models.CharField(max_length=100)

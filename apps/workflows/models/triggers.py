@@ -15,7 +15,8 @@ class Schedule(models.Model):
     """Starts a workflow at the times of a cron expression, as the account `owner`.
 
     `next_at` is the next such time (null while it is paused); whoever holds the row's lock when it has come starts the
-    execution and moves it on, in one transaction.
+    execution and moves it on, in one transaction. `last_at` is the last moment dealt with, `last_outcome` what came of
+    it, and `last_error` why it could not be started.
     """
 
     class CatchUp(models.TextChoices):
@@ -32,6 +33,14 @@ class Schedule(models.Model):
         SKIP = "skip"
         CANCEL_RUNNING = "cancel_running"
 
+    class Outcome(models.TextChoices):
+        """What became of the moment `last_at`: `passed_over` by `overlap`, `missed` where `catch_up` drops it."""
+
+        STARTED = "started"
+        PASSED_OVER = "passed_over"
+        MISSED = "missed"
+        FAILED = "failed"
+
     id: uuid.UUID = models.UUIDField(primary_key=True, default=uuid7, editable=False)  # type: ignore[assignment]
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="schedules")
     name = models.CharField(max_length=100)
@@ -44,6 +53,7 @@ class Schedule(models.Model):
     paused = models.BooleanField(default=False)
     next_at = models.DateTimeField(null=True)
     last_at = models.DateTimeField(null=True)
+    last_outcome = models.CharField(max_length=11, choices=Outcome.choices, blank=True)
     last_error = models.CharField(max_length=1000, blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()

@@ -9,11 +9,18 @@ from itertools import groupby
 
 from django.db.models import Count, F, Min, Q
 
-from apps.workflows.engine.states import OPEN, TERMINAL
+from apps.workflows.engine.ids import step_of
+from apps.workflows.engine.states import OPEN, TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
 from apps.workflows.selectors.graphs import graph_of
 
 AT_ONCE = 200  # executions
+
+# Ready, leased, waiting for a time, or for somebody's word: I2.
+_MOVING = (
+    Q(ready_at__isnull=False) | Q(lease_expires_at__isnull=False) | Q(due_at__isnull=False)
+    | Q(waiting_for__in=["leave", "approval", "execution"]) | Q(waiting_for__startswith="signal:")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ def _stuck(rows: Iterable[Execution]) -> Iterator[Violation]:
         .annotate(
             total=Count("pk"),
             open=Count("pk", filter=Q(status__in=opened)),
-            moving=Count("pk", filter=Q(ready_at__isnull=False) | Q(lease_expires_at__isnull=False)),
+            moving=Count("pk", filter=_MOVING),
             soonest=Min("ready_at"),
             failed=Count("pk", filter=Q(status__in=["failed", "timed_out"])),
         )
@@ -74,8 +81,9 @@ def _stuck(rows: Iterable[Execution]) -> Iterator[Violation]:
             )
             yield Violation(invariant="I2", execution_id=str(row.pk), what=told)
         if not tracker and not found["moving"]:
-            yield Violation(invariant="I2", execution_id=str(row.pk), what="open, and nothing of it is ready or leased")
-        if found["soonest"] and row.ready_at is None and not row.cancel_requested_at:
+            yield Violation(invariant="I2", execution_id=str(row.pk), what="open, and nothing of it can move")
+        let = not (row.cancel_requested_at or row.held or row.status == Status.PAUSED)
+        if found["soonest"] and row.ready_at is None and let:
             yield Violation(invariant="I2", execution_id=str(row.pk), what="it has a ready task and no place in line")
 
 
@@ -121,14 +129,14 @@ def _of_journal(row: Execution, journal: list[Event]) -> Iterator[Violation]:
         if ended.get(""):
             yield wrong("I5", f"line {event.seq}: {event.type} after the end")
         stopping = stopping or event.type in ("execution.cancel_requested", "execution.timeout")
-        if event.type == "task.started" and step in graph.steps:
+        if event.type == "task.started" and (spec := graph.steps.get(step_of(step))):
             attempt = event.data.get("attempt")
             if attempt != attempts.get(step, 0) + 1:
                 yield wrong("I4", f"line {event.seq}: attempt {attempt} of {step} follows {attempts.get(step, 0)}")
             attempts[step] = int(attempt or 0)
             if stopping:
                 yield wrong("I12", f"line {event.seq}: {step} started after the cancel")
-            if missing := [name for name in graph.steps[step].depends_on if name not in ended]:
+            if missing := [name for name in spec.depends_on if name not in ended]:
                 yield wrong("I8", f"line {event.seq}: {step} started before {', '.join(missing)} had ended")
         if status in TERMINAL:
             if step in ended and step:

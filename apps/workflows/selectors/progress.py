@@ -8,11 +8,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Count, Value
+from django.db.models.functions import Left, StrIndex
+
 from apps.accounts.permissions import Permission
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
+from apps.workflows.selectors.relations import last_whole_step, whole_steps
 
 LAST_RUNS = 10  # completed executions that an estimate looks back at
 FEWEST_FOR_QUANTILES = 3
@@ -55,15 +59,22 @@ def _slug(text: str) -> str:
 def snapshot(execution: Execution) -> dict[str, Any]:
     """The state of an execution and of its steps, in the order of the definition.
 
+    A step with `for_each` is one step, with `items`: how many there are and where they are. Each of them is told of
+    by events, and by `/executions/{id}/tasks?step_id=`.
+
     The execution's row, and with it `seq`, is read before the tasks. So the content may already hold what an event
     after `seq` tells; that is harmless, because an event carries absolute values: told again, it changes nothing.
     The other way round (an event at or before `seq` that the content lacks) cannot be.
     """
     row = _now(execution)
-    tasks = Task.objects.filter(execution=row).order_by("id").values(
-        "step_id", "status", "percent", "message", "fence", "started_at", "finished_at", "error"
-    )  # fmt: skip
+    tasks = list(whole_steps(row.pk).values(
+        "step_id", "status", "percent", "message", "fence", "started_at", "finished_at", "error", "items", "met",
+        "waiting_on", "waiting_for",
+    ))  # fmt: skip
     steps = {task["step_id"]: _step(task) for task in tasks}
+    counts = items_of(row, tasks)
+    for step, count in counts.items():
+        steps[step]["items"] = count
     return {**summary(row), "steps": steps, **_counts(step["status"] for step in steps.values())}
 
 
@@ -101,6 +112,36 @@ def _step(task: Mapping[str, Any]) -> dict[str, Any]:
         "started_at": _time(task["started_at"]),
         "finished_at": _time(task["finished_at"]),
         **({"error": task["error"]} if task["error"] else {}),
+    }
+
+
+def items_of(row: Execution, tasks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """By step with `for_each` how many items it has and where they are; `tasks` are those of whole steps, as values.
+
+    What a step's own task counts is not counted again, unless a stop broke its count off.
+    """
+    many = [task for task in tasks if task["items"] or task["waiting_for"] == "items"]
+    if not many:
+        return {}
+    items = Task.objects.filter(execution=row, pk__gt=last_whole_step(row.pk))
+    step = Left("step_id", StrIndex("step_id", Value("[")) - 1)
+    # Few are under a lease at once; an index has them.
+    leased = items.filter(lease_expires_at__isnull=False).order_by()
+    running = dict(leased.annotate(step=step).values_list("step").annotate(Count("pk")))
+    bad: dict[str, int] = {}
+    if row.cancel_requested_at is not None:
+        failed = items.filter(status__in=[Status.FAILED, Status.TIMED_OUT]).order_by()
+        bad = dict(failed.annotate(step=step).values_list("step").annotate(Count("pk")))
+    return {
+        task["step_id"]: {
+            "total": task["items"],
+            "completed": task["met"],
+            "failed": bad.get(task["step_id"], 0)
+            if row.cancel_requested_at is not None
+            else task["items"] - task["waiting_on"] - task["met"],
+            "in_progress": running.get(task["step_id"], 0),
+        }
+        for task in many
     }
 
 
@@ -144,7 +185,7 @@ def estimate(execution: Execution) -> dict[str, Any]:
     """
     row = _now(execution)
     now = database_now()
-    counts = _counts(Task.objects.filter(execution=row).values_list("status", flat=True))
+    counts = _counts(whole_steps(row.pk).values_list("status", flat=True))
     answer: dict[str, Any] = {
         "workflow_id": row.workflow.slug,
         "execution_id": str(row.pk),

@@ -1,8 +1,9 @@
 """Leases: kept alive by their owners, taken away from the dead. Any process may run the reaper."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -11,11 +12,12 @@ from django.db.models import Min, QuerySet
 from apps.core.clock import database_now
 from apps.workflows.engine.ids import execution_of
 from apps.workflows.engine.states import Status
-from apps.workflows.engine.types import TRACKER, Lost, Released, StopRequested
+from apps.workflows.engine.types import TRACKER, Due, Lost, Released, StopRequested
 from apps.workflows.models import Execution, Performer, Task
-from apps.workflows.services.ledger import Report, sql, turn
+from apps.workflows.services import follow
+from apps.workflows.services.ledger import Report, sql, turn, unit_of
 from apps.workflows.services.ledger.unit import lease_until
-from apps.workflows.services.stopping import request_stop
+from apps.workflows.services.stopping import request_stop, write_all
 
 REAP_AT_ONCE = 100  # leases in one transaction
 FORGOTTEN_AFTER = timedelta(hours=1)  # a performer silent for so long is no longer shown as lost
@@ -31,7 +33,15 @@ class Heartbeat:
 
 
 def beat(
-    *, owner: str, kind: str, slots: int, held: Sequence[tuple[UUID, int]], lease_seconds: float, draining: bool = False
+    *,
+    owner: str,
+    kind: str,
+    slots: int,
+    held: Sequence[tuple[UUID, int]],
+    lease_seconds: float,
+    draining: bool = False,
+    labels: Mapping[str, Any] | None = None,
+    queues: Sequence[str] | None = None,
 ) -> Heartbeat:
     """Extend the leases (task, fence) that `owner` holds and say that it lives.
 
@@ -41,18 +51,16 @@ def beat(
     until = lease_until(now, lease_seconds)
     kept: set[UUID] = set()
     with transaction.atomic(), connection.cursor() as cursor:
-        Performer.objects.update_or_create(
-            name=owner,
-            defaults={"kind": kind, "slots": slots, "load": len(held), "draining": draining, "seen_at": now},
-            create_defaults={
-                "kind": kind,
-                "slots": slots,
-                "load": len(held),
-                "draining": draining,
-                "seen_at": now,
-                "started_at": now,
-            },
-        )
+        said = {
+            "kind": kind,
+            "slots": slots,
+            "load": len(held),
+            "draining": draining,
+            "labels": dict(labels or {}),
+            "queues": None if queues is None else list(queues),
+            "seen_at": now,
+        }
+        Performer.objects.update_or_create(name=owner, defaults=said, create_defaults={**said, "started_at": now})
         for task, fence in sorted(held):
             cursor.execute(
                 "UPDATE workflows_task SET lease_expires_at = %s"
@@ -99,13 +107,40 @@ def reap() -> int:
     _end_leases(expired, still_expired_at=now)
     for execution in Execution.objects.filter(deadline_at__lt=now).values_list("pk", flat=True)[:REAP_AT_ONCE]:
         request_stop(execution, StopRequested(status=Status.TIMED_OUT))
+    wake(now)
+    follow.sweep()
     Performer.objects.filter(seen_at__lt=now - FORGOTTEN_AFTER).delete()
     return len(expired)
+
+
+def wake(now: datetime) -> int:
+    """Act on the timers and limits on time whose moment has come; gives how many there were."""
+    due: dict[UUID, list[str]] = {}
+    rows = Task.objects.filter(due_at__lte=now).order_by("due_at").values_list("execution_id", "step_id")[:REAP_AT_ONCE]
+    for execution, name in rows:
+        due.setdefault(execution, []).append(name)
+    if not due:
+        return 0
+    with unit_of(due) as unit:
+        unit.read((execution, name) for execution, names in due.items() for name in names)
+        for execution, names in due.items():
+            if held := unit.held.get(execution):
+                for name in names:
+                    if name in held.tasks:
+                        held.happen(Due(step_id=name))
+        write_all(unit, stop=True)
+    return sum(map(len, due.values()))
 
 
 def next_ready_at() -> datetime | None:
     """When the next task may be claimed by anybody; None when nothing waits for a time."""
     moment: datetime | None = Execution.objects.filter(ready_at__isnull=False).aggregate(at=Min("ready_at"))["at"]
+    return moment
+
+
+def next_due_at() -> datetime | None:
+    """When the next timer or limit on time comes; None when there is none."""
+    moment: datetime | None = Task.objects.filter(due_at__isnull=False).aggregate(at=Min("due_at"))["at"]
     return moment
 
 

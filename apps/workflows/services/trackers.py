@@ -22,7 +22,7 @@ from apps.workflows.engine.types import Accept, Decision, ExecutionState, Fact, 
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.selectors.progress import execution_key
 from apps.workflows.services.ledger import Unit, sql, unit_of
-from apps.workflows.services.ledger.turn import closed
+from apps.workflows.services.ledger.turn import ended_of
 from apps.workflows.services.workflows import RESERVED, create_tracker
 
 MAX_UPDATES = 1000
@@ -217,7 +217,7 @@ class _Batch:
         )
         self.unit.hold([row])
         about = {"status": Status.PENDING.value, "percent_complete": 0.0, "overall_percent": 0.0, "steps": 0}
-        self.unit.accept(row.id, Accept(execution=state, facts=(Fact(type="execution.created", data=about),)))
+        self.unit.held[row.id].accept(Accept(execution=state, facts=(Fact(type="execution.created", data=about),)))
         return row.id
 
     # -- what follows --------------------------------------------------------------------------------------------------
@@ -245,12 +245,12 @@ class _Batch:
         if target.workflow.kind != Workflow.Kind.TRACKER:
             self._progressed(index, one, target)
             return target.pinned
-        if one.restart and target.by_slug and self.unit.held[target.pinned].row.state.status in TERMINAL:
+        if one.restart and target.by_slug and self.unit.held[target.pinned].state.status in TERMINAL:
             target.execution = self._begin(target.workflow)
         told = tracker.Reported(
             status=one.status, percent=one.percent, step_id=one.step_id, message=one.message, data=one.data
         )
-        decision = tracker.report(self.unit.snapshot(target.pinned), told, self.unit.now)
+        decision = tracker.report(self.unit.held[target.pinned].snapshot(), told, self.unit.now)
         self._take(target.pinned, decision, one)
         return target.pinned
 
@@ -275,7 +275,9 @@ class _Batch:
             raise Conflict(f"The step {task.step_id} is {task.status.value}, not in progress.", code=code)
         message = task.message if one.message is None else one.message
         happening = Progressed(step_id=task.step_id, fence=task.fence, percent=one.percent, message=message)
-        decision = decide(self.unit.snapshot(target.pinned), happening, self.unit.now)
+        held = self.unit.held[target.pinned]
+        held.read(held.near(task.step_id, happening))
+        decision = decide(held.snapshot(), happening, self.unit.now)
         if isinstance(decision, Accept) and one.data:
             facts = tuple(replace(fact, data={**one.data, **fact.data}) for fact in decision.facts)
             decision = replace(decision, facts=facts)
@@ -286,11 +288,10 @@ class _Batch:
             hint = "; `restart: true` begins a new execution" if decision.code == "terminal" and not one.step_id else ""
             raise Conflict(f"{one.workflow_id}: {decision.reason}{hint}.", code=decision.code)
         if not isinstance(decision, Ignore):
-            self.unit.accept(execution, decision)
+            self.unit.held[execution].accept(decision)
 
     def announce(self) -> None:
         """Once committed, tell whose journal grew and what ended."""
         grown = [(key, held) for key, held in self.unit.held.items() if held.facts]
-        ended = tuple(closed(held.row) for _, held in grown if held.row.state.status in TERMINAL)
         if grown:
-            signals.announce(executions=[key for key, _ in grown], closed=ended)
+            signals.announce(executions=[key for key, _ in grown], closed=ended_of(self.unit))

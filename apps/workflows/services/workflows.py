@@ -11,12 +11,15 @@ from django.utils.text import slugify
 from apps.accounts.models import User
 from apps.core.clock import database_now
 from apps.core.errors import Conflict, Invalid, Problem
+from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.schema import Definition
 from apps.workflows.definition.validate import problems_of, validated
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.models import PrunedTotal, Workflow, WorkflowVersion
+from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
 from apps.workflows.services.erasing import erase
+from apps.workflows.services.ledger import lanes, rates
 
 # Words that `/workflows/…` and `/progress/…` use for something else.
 RESERVED = frozenset({"validate", "update", "ws", "ticket"})
@@ -126,13 +129,15 @@ def checksum(data: Mapping[str, Any]) -> str:
 
 
 def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Definition, *, by: User) -> WorkflowVersion:
+    if circles := _circles(workflow.slug, definition):
+        raise Invalid("the workflow would be a step of itself", code="invalid_definition", problems=circles)
     workflow.version_number += 1
     workflow.name = definition.name
     workflow.description = definition.description
     workflow.tags = list(definition.tags)
     workflow.updated_at = database_now()
     workflow.save()
-    return WorkflowVersion.objects.create(
+    version = WorkflowVersion.objects.create(
         workflow=workflow,
         number=workflow.version_number,
         definition=data,
@@ -140,3 +145,42 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
         created_by=by,
         created_at=workflow.updated_at,
     )
+    lanes.make(graph_of(version.pk))
+    rates.make(graph_of(version.pk), now=workflow.updated_at)
+    return version
+
+
+def _circles(slug: str, definition: Definition) -> list[Problem]:
+    """The steps by which a workflow would be a step of itself, by way of the newest versions of others."""
+    problems = []
+    for number, step in enumerate(definition.steps):
+        if step.workflow is not None and (way := _way_back(slug, step.workflow.id)):
+            message = f"a workflow cannot be a step of itself: {' → '.join([slug, *way])}"
+            problems.append(Problem(pointer=pointer("steps", number, "workflow", "id"), code="circle", message=message))
+    return problems
+
+
+def _way_back(slug: str, start: str) -> list[str]:
+    """A way from `start` by its steps to `slug`; empty where there is none."""
+    came_from: dict[str, str] = {start: ""}
+    pending = [start]
+    while pending:
+        name = pending.pop()
+        if name == slug:
+            way = [name]
+            while came_from[way[0]]:
+                way.insert(0, came_from[way[0]])
+            return way
+        for inner in _children(name):
+            if inner not in came_from:
+                came_from[inner] = name
+                pending.append(inner)
+    return []
+
+
+def _children(slug: str) -> set[str]:
+    workflow = Workflow.objects.filter(slug=slug).first()
+    if workflow is None:
+        return set()
+    definition = workflow.versions.values_list("definition", flat=True).get(number=workflow.version_number)
+    return {str(step["workflow"]["id"]) for step in definition["steps"] if step.get("workflow")}

@@ -126,10 +126,10 @@ def test_an_execution_is_started_seen_and_finished(api):
     assert answer["workflow_id"] == "daily-report"
     assert answer["status"] == "pending"
     path = f"/executions/{answer['execution_id']}"
-    assert api.get(path).json()["allowed_actions"] == ["cancel"]
+    assert api.get(path).json()["allowed_actions"] == ["cancel", "pause", "signal"]
     drive()
     found = api.get(path).json()
-    assert (found["status"], found["percent_complete"], found["allowed_actions"]) == ("completed", 100, [])
+    assert (found["status"], found["percent_complete"], found["allowed_actions"]) == ("completed", 100, ["fork"])
     assert [e["seq"] for e in api.get(f"{path}/events?after=2&limit=2").json()] == [3, 4]
     (task, _) = api.get(f"{path}/tasks").json()["results"]
     assert api.get(f"/tasks/{task['id']}").json()["status"] == "completed"
@@ -174,7 +174,7 @@ def test_cancel_says_what_is_lawful(as_user):
     assert answer.json()["status"] == "cancelled"
     again = api.post(f"/executions/{execution}/cancel")
     assert again.status_code == 409
-    assert (again.json()["code"], again.json()["allowed_actions"]) == ("invalid_transition", [])
+    assert (again.json()["code"], again.json()["allowed_actions"]) == ("invalid_transition", ["retry", "fork"])
 
 
 def test_lists_are_filtered_and_paged(api):

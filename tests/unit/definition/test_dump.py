@@ -36,8 +36,11 @@ def test_data_comes_back_as_it_was(data):
 
 @pytest.mark.parametrize(
     "text",
-    ["0o17", "1e5", "1_000", "0x1F", "12:30", "2024-01-01", "on", "~", "", " x", "x ", "a: b", "- a", "#", "\ufeff", "\x85",
-     "a\r\nb", "a\n", "a\n\n", "\na", "  a\nb", "\u2028", "\x7f", "${inputs.x}", "{a}", "[a", "%a", "'", '"', "<<", "="],
+    [
+        "0o17", "1e5", "1_000", "0x1F", "12:30", "2024-01-01", "on", "~", "", " x", "x ", "a: b", "- a", "#", "\ufeff",
+        "\x85", "a\r\nb", "a\n", "a\n\n", "\na", "  a\nb", "\u2028", "\x7f", "${inputs.x}", "{a}", "[a", "%a", "'", '"',
+        "<<", "=",
+    ],
 )  # fmt: skip
 def test_text_stays_text(text):
     assert load(dump({text: [text]}), "yaml") == {text: [text]}

@@ -207,21 +207,9 @@ def test_an_ancestor_need_not_be_a_direct_dependency(step_found):
 
 
 SAMPLES = {
-    "concurrency": {"key": "k"},
-    "notify": [{"on": ["failed"], "webhook": "ops"}],
-    "for_each": "${inputs}",
-    "max_parallel": 2,
-    "cache": {"key": "k"},
     "circuit_breaker": "b",
-    "requires": ["gpu >= 1"],
-    "rate_limit": {"name": "r", "per_minute": 5},
-    "queue_timeout_seconds": 5,
-    "total_timeout_seconds": 5,
     "llm": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
     "agent": {"requires": ["gpu >= 1"]},
-    "workflow": {"id": "other"},
-    "approval": {"who": ["admin"]},
-    "wait": {"seconds": 5},
     "secrets": "${secrets.key}",
 }
 
@@ -235,7 +223,7 @@ def test_what_the_engine_does_not_run_is_reported_and_nothing_else(problems, pla
             data[key], pointer = SAMPLES[key], f"/{key}"
         case "reference", _:
             step["when"], pointer = SAMPLES[key], "/steps/0/when"
-        case _, ("llm" | "agent" | "workflow" | "approval" | "wait"):
+        case _, ("llm" | "agent"):
             data["steps"], pointer = [{"id": "a", key: SAMPLES[key]}], f"/steps/0/{key}"
         case _:
             step[key], pointer = SAMPLES[key], f"/steps/0/{key}"
@@ -250,11 +238,56 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         declared[place].add(key)
     assert set(Definition.model_fields) - declared["definition"] == {
         "name", "description", "tags", "inputs", "container_config", "outputs", "timeout_seconds", "priority", "steps",
+        "concurrency", "notify",
     }  # fmt: skip
     assert set(Step.model_fields) - declared["step"] == {
         "id", "name", "description", "depends_on", "when", "on", "timeout_seconds", "retries", "retry_delay", "retry",
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
+        "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
+        "total_timeout_seconds", "workflow", "approval", "wait",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ({"wait": {"seconds": 5}}, set()),
+        ({"wait": {"until": "${inputs.when}"}}, {("/wait/until", "unknown_input")}),
+        ({"wait": {"until": "tomorrow"}}, {("/wait/until", "bad_value")}),
+        ({"wait": {"until": "2027-01-31T09:00:00"}}, {("/wait/until", "bad_value")}),
+        ({"wait": {"until": "2027-01-31T09:00:00Z"}}, set()),
+        ({"wait": {}}, {("/wait", "no_kind")}),
+        ({"wait": {"seconds": 5, "signal": "go"}}, {("/wait", "several_kinds")}),
+        ({"wait": {"seconds": 5}, "timeout_seconds": 9}, {("/timeout_seconds", "unused_key")}),
+        ({"wait": {"signal": "go"}, "timeout_seconds": 9}, set()),
+        (
+            {"wait": {"signal": "go"}, "retries": 2, "queue": "q"},
+            {("/retries", "unused_key"), ("/queue", "unused_key")},
+        ),
+        ({"approval": {"who": ["admin"], "form": {"properties": {"a": {"type": "string"}}}}}, set()),
+        (
+            {"approval": {"form": {"properties": {"a": {"type": "nothing"}}}}},
+            {("/approval/form/properties/a/type", "bad_schema")},
+        ),
+        ({"approval": {}, "timeout_seconds": 5}, {("/timeout_seconds", "unused_key")}),
+        ({"approval": {"on_timeout": "never"}}, {("/approval/on_timeout", "bad_value")}),
+        ({"workflow": {"id": "other", "inputs": {"a": 1}}, "retries": 2}, set()),
+        ({"workflow": {"id": "${inputs.x}"}}, {("/workflow/id", "expression"), ("/workflow/id", "unknown_input")}),
+        ({"python": "builtin.noop", "for_each": [1, 2], "max_parallel": 1}, set()),
+        ({"python": "builtin.noop", "for_each": "abc"}, {("/for_each", "expression")}),
+        ({"python": "builtin.noop", "for_each": 5}, {("/for_each", "wrong_type")}),
+        ({"python": "builtin.noop", "max_parallel": 5}, {("/max_parallel", "unused_key")}),
+        ({"python": "builtin.noop", "for_each": [1], "when": "${item == 1}"}, {("/when", "no_item")}),
+        ({"python": "builtin.noop", "for_each": ["${item}"]}, {("/for_each/0", "no_item")}),
+        ({"python": "builtin.noop", "requires": ["gpu >="]}, {("/requires/0", "bad_label")}),
+        ({"python": "builtin.noop", "retry": {"max_attempts": 2, "on": [75, "TimeoutError", "oom"]}}, set()),
+        ({"python": "builtin.noop", "retry": {"max_attempts": 2, "on": [256]}}, {("/retry/on/0", "bad_value")}),
+        ({"python": "builtin.noop", "cache": {"key": "${item}"}}, {("/cache/key", "no_item")}),
+        ({"python": "builtin.noop", "rate_limit": {"name": "a"}}, {("/rate_limit/per_minute", "missing")}),
+    ],
+)
+def test_what_the_engine_sees_to_itself_and_what_it_limits(step_found, step, expected):
+    assert step_found(step) == expected
 
 
 def test_a_kind_without_an_executor_is_not_available(found, configs):

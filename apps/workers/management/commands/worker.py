@@ -7,10 +7,12 @@ import socket
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.workers.ledger import Settings
 from apps.workers.loop import Worker
 from apps.workers.processes import end_with_parent
+from apps.workflows.engine.labels import LabelError, parse_labels
 
 
 class Command(BaseCommand):
@@ -23,17 +25,29 @@ class Command(BaseCommand):
         """Its options; the defaults are the settings'."""
         parser.add_argument("--token", default="", help="makes its name known to whoever started it (see `name_of`)")
         parser.add_argument("--slots", type=int, default=settings.ENV.SLOTS, help="steps at a time")
+        parser.add_argument(
+            "--labels",
+            default=settings.ENV.WORKER_LABELS,
+            help="what it is: gpu=2,region=eu,ssd (default: WORKER_LABELS)",
+        )
         parser.add_argument("--queues", default="", help="only these queues (a, b); default: all")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run it."""
+        """Run it. Raises CommandError for labels that cannot be read."""
         end_with_parent()
         queues = tuple(name.strip() for name in options["queues"].split(",") if name.strip())
+        try:
+            labels = parse_labels(options["labels"])
+        except LabelError as wrong:
+            raise CommandError(f"--labels: {wrong.message} (at character {wrong.position + 1})") from None
         worker = Worker(
-            name_of(os.getpid(), options["token"] or new_token()),
-            slots=options["slots"],
-            lease_seconds=settings.ENV.LEASE_SECONDS,
-            queues=queues or None,
+            Settings(
+                name=name_of(os.getpid(), options["token"] or new_token()),
+                slots=options["slots"],
+                lease_seconds=settings.ENV.LEASE_SECONDS,
+                queues=queues or None,
+                labels=labels,
+            )
         )
         asyncio.run(worker.run())
 

@@ -17,6 +17,9 @@ from apps.workflows.services.ledger.sql.dialect import (
     uuid_out,
 )
 from apps.workflows.services.ledger.sql.read import (
+    Lanes,
+    Waiting,
+    items,
     lock_and_look_at_the_clock,
     lock_executions,
     lock_line,
@@ -24,8 +27,10 @@ from apps.workflows.services.ledger.sql.read import (
     open_tasks,
     outputs,
     ready_tasks,
+    signals,
     tasks,
     tasks_of_steps,
+    waiting_workflows,
 )
 from apps.workflows.services.ledger.sql.write import (
     FencedError,
@@ -35,6 +40,7 @@ from apps.workflows.services.ledger.sql.write import (
     insert_logs,
     insert_tasks,
     write_executions,
+    write_item,
     write_tasks,
 )
 
@@ -42,13 +48,16 @@ __all__ = [
     "Cursor",
     "ExecutionRow",
     "FencedError",
+    "Lanes",
     "TaskRow",
+    "Waiting",
     "Written",
     "check_written",
     "insert_events",
     "insert_logs",
     "insert_tasks",
     "is_sqlite",
+    "items",
     "json_in",
     "json_out",
     "lock_and_look_at_the_clock",
@@ -59,12 +68,15 @@ __all__ = [
     "outputs",
     "pipelined",
     "ready_tasks",
+    "signals",
     "tasks",
     "tasks_of_steps",
     "time_in",
     "time_out",
     "uuid_in",
     "uuid_out",
+    "waiting_workflows",
     "write_executions",
+    "write_item",
     "write_tasks",
 ]

@@ -1,7 +1,8 @@
 """What a transaction reads: executions under their locks, and their tasks."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,13 +24,23 @@ from apps.workflows.services.ledger.sql.dialect import (
     uuid_out,
 )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """The lanes a performer serves: `first` at once, `later` those whose preferences it lacks, after `patience`."""
+
+    first: tuple[str, ...]
+    later: tuple[str, ...] = ()
+    patience: timedelta = timedelta(seconds=5)
+
+
 _EXECUTION_STATE = (
     "status, tasks_total, open_tasks, failed_tasks, points, percent, message, ready_at, deadline_at, "
     "cancel_requested_at, started_at, finished_at, error, held, owes_parent"
 )
 _TASK_STATE = (
-    "step_id, status, queue, lane, waiting_on, met, fence, failures, losses, ready_at, waiting_for, due_at, expires_at, "
-    "items, next_item, lease_owner, lease_expires_at, percent, message, started_at, finished_at, error"
+    "step_id, status, queue, lane, waiting_on, met, fence, failures, losses, ready_at, waiting_for, due_at, "
+    "expires_at, items, next_item, lease_owner, lease_expires_at, percent, message, started_at, finished_at, error"
 )
 
 
@@ -90,20 +101,78 @@ def _send_lock(cursor: Cursor, wanted: Sequence[UUID]) -> None:
     )
 
 
-def lock_line(cursor: Cursor, *, now: datetime, limit: int, queues: Sequence[str] | None) -> list[ExecutionRow]:
-    """The first executions of the line with a task to claim, locked; those that others hold are passed over."""
-    where, values = "ready_at <= %s", [time_in(now)]
-    if queues is not None:
-        where += (
-            " AND EXISTS (SELECT 1 FROM workflows_task t WHERE t.execution_id = workflows_execution.id"
-            f" AND t.ready_at <= %s AND t.queue IN ({marks(len(queues))}))"
-        )
-        values += [time_in(now), *queues]
+# The workflows with an execution in line, each found by one probe of the index, with what its first one is.
+_WAITING = """
+WITH RECURSIVE waiting(workflow_id) AS (
+    SELECT (SELECT workflow_id FROM workflows_execution WHERE ready_at IS NOT NULL ORDER BY workflow_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.workflow_id FROM workflows_execution e WHERE e.ready_at IS NOT NULL
+            AND e.workflow_id > waiting.workflow_id ORDER BY e.workflow_id LIMIT 1)
+    FROM waiting WHERE waiting.workflow_id IS NOT NULL
+)
+SELECT workflow_id FROM waiting WHERE workflow_id IS NOT NULL LIMIT %s
+"""
+_FIRST = (
+    "SELECT priority, ready_at, rank FROM workflows_execution WHERE workflow_id = %s AND ready_at <= %s"
+    " ORDER BY rank LIMIT 1"
+)
+_IN_FLIGHT = (
+    "SELECT e.workflow_id, count(*) FROM workflows_task t JOIN workflows_execution e ON e.id = t.execution_id"
+    " WHERE t.lease_expires_at IS NOT NULL GROUP BY e.workflow_id"
+)
+MAX_WAITING = 256  # workflows among which one claim chooses
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A workflow with an execution in line: its first one, and how many of its tasks are under a lease."""
+
+    workflow: UUID
+    priority: int = 0
+    ready_at: datetime | None = None
+    rank: datetime | None = None
+    in_flight: int = 0
+
+
+def waiting_workflows(cursor: Cursor, *, now: datetime) -> list[Waiting]:
+    """The workflows with an execution in line. Where it is one alone, nothing more is asked about it."""
+    cursor.execute(_WAITING, [MAX_WAITING])
+    ids = [row[0] for row in cursor.fetchall()]
+    if len(ids) < 2:
+        return [Waiting(workflow=uuid_out(identity)) for identity in ids]
+    cursor.execute(_IN_FLIGHT)
+    in_flight = {uuid_out(workflow): count for workflow, count in cursor.fetchall()}
+    found = []
+    for identity in ids:
+        cursor.execute(_FIRST, [identity, time_in(now)])
+        if first := cursor.fetchone():
+            workflow = uuid_out(identity)
+            ready, rank = time_out(first[1]), time_out(first[2])
+            found.append(Waiting(workflow, first[0], ready, rank, in_flight.get(workflow, 0)))
+    return found
+
+
+def _lane_condition(lanes: Lanes | None, now: datetime) -> tuple[str, list[Any]]:
+    """Which ready tasks a performer may take: a condition on `workflows_task`, and its values."""
+    if lanes is None:
+        return "ready_at <= %s", [time_in(now)]
+    where, values = [], []
+    for keys, moment in ((lanes.first, now), (lanes.later, now - lanes.patience)):
+        if keys:
+            where.append(f"(ready_at <= %s AND lane IN ({marks(len(keys))}))")
+            values += [time_in(moment), *keys]
+    return f"({' OR '.join(where) or 'FALSE'})", values
+
+
+def lock_line(cursor: Cursor, workflow: UUID, *, now: datetime, limit: int, lanes: Lanes | None) -> list[ExecutionRow]:
+    """The first executions of a workflow's line with a task to claim, locked; those others hold are passed over."""
+    where, values = "workflow_id = %s AND ready_at <= %s", [uuid_in(workflow), time_in(now)]
+    if lanes is not None:
+        ready, more = _lane_condition(lanes, now)
+        where += f" AND EXISTS (SELECT 1 FROM workflows_task WHERE execution_id = workflows_execution.id AND {ready})"
+        values += more
     lock = "" if is_sqlite() else " FOR UPDATE SKIP LOCKED"
-    cursor.execute(
-        f"{_EXECUTION} WHERE {where} ORDER BY priority DESC, ready_at, id LIMIT %s{lock}",
-        [*values, limit],
-    )
+    cursor.execute(f"{_EXECUTION} WHERE {where} ORDER BY rank, id LIMIT %s{lock}", [*values, limit])
     return [_execution(row) for row in cursor.fetchall()]
 
 
@@ -168,15 +237,13 @@ def open_tasks(cursor: Cursor, execution: UUID) -> list[TaskRow]:
     return _tasks(cursor, "execution_id = %s AND status IN ('pending', 'waiting', 'in_progress')", [uuid_in(execution)])
 
 
-def ready_tasks(
-    cursor: Cursor, executions: Sequence[UUID], *, now: datetime, share: int, queues: Sequence[str] | None
-) -> list[TaskRow]:
-    """At most `share` tasks of each of these executions that may be claimed now, in the order of their definition."""
-    among = "" if queues is None else f" AND queue IN ({marks(len(queues))})"
-    one = f"{_TASK} WHERE execution_id = %s AND ready_at <= %s{among} ORDER BY ready_at, id LIMIT %s"
+def ready_tasks(cursor: Cursor, shares: Mapping[UUID, int], *, now: datetime, lanes: Lanes | None) -> list[TaskRow]:
+    """Of each of these executions at most so many tasks that may be claimed now, in the order of their definition."""
+    where, values = _lane_condition(lanes, now)
+    one = f"{_TASK} WHERE execution_id = %s AND {where} ORDER BY ready_at, id LIMIT %s"
     cursor.execute(
-        " UNION ALL ".join([f"SELECT * FROM ({one}) AS e{number}" for number in range(len(executions))]),
-        [value for identity in executions for value in (uuid_in(identity), time_in(now), *(queues or ()), share)],
+        " UNION ALL ".join([f"SELECT * FROM ({one}) AS e{number}" for number in range(len(shares))]),
+        [value for identity, share in shares.items() for value in (uuid_in(identity), *values, share)],
     )
     return [_task(row) for row in cursor.fetchall()]
 
@@ -192,13 +259,29 @@ def next_ready(cursor: Cursor, executions: Iterable[UUID]) -> dict[UUID, datetim
     return {uuid_out(execution): moment for execution, value in cursor.fetchall() if (moment := time_out(value))}
 
 
-def outputs(cursor: Cursor, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    """What tasks left behind, by task id; nothing yet is an empty object."""
+def _json_of(cursor: Cursor, column: str, ids: Iterable[UUID]) -> dict[UUID, Any]:
     wanted = [uuid_in(identity) for identity in ids]
     if not wanted:
         return {}
-    cursor.execute(f"SELECT id, outputs FROM workflows_task WHERE id IN ({marks(len(wanted))})", wanted)
-    return {uuid_out(identity): json_out(value) or {} for identity, value in cursor.fetchall()}
+    cursor.execute(f"SELECT id, {column} FROM workflows_task WHERE id IN ({marks(len(wanted))})", wanted)
+    return {uuid_out(identity): json_out(value) for identity, value in cursor.fetchall() if value is not None}
+
+
+def outputs(cursor: Cursor, ids: Iterable[UUID]) -> dict[UUID, Any]:
+    """What tasks left behind, by task id, those that left anything."""
+    return _json_of(cursor, "outputs", ids)
+
+
+def items(cursor: Cursor, ids: Iterable[UUID]) -> dict[UUID, Any]:
+    """What tasks of items are about, or the lists of opened steps, by task id."""
+    return _json_of(cursor, "item", ids)
+
+
+def signals(cursor: Cursor, execution: UUID) -> dict[str, Any]:
+    """The signals that have come to an execution, with their payloads."""
+    cursor.execute("SELECT signals FROM workflows_execution WHERE id = %s", [uuid_in(execution)])
+    row = cursor.fetchone()
+    return json_out(row[0]) if row else {}
 
 
 def lock_and_look_at_the_clock(cursor: Cursor, ids: Iterable[UUID]) -> tuple[list[ExecutionRow], datetime]:

@@ -41,7 +41,8 @@ _EXECUTION_TYPES = {
     "id": "uuid", "seq": "bigint", "status": "text", "tasks_total": "int", "open_tasks": "int",
     "failed_tasks": "int", "points": "float8",
     "percent": "float8", "message": "text", "ready_at": "timestamptz", "rank": "timestamptz", "held": "bool",
-    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz", "started_at": "timestamptz", "finished_at": "timestamptz",
+    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz",
+    "started_at": "timestamptz", "finished_at": "timestamptz",
     "outputs": "jsonb", "error": "jsonb", "updated_at": "timestamptz",
 }  # fmt: skip
 _EXECUTION_SET = [name for name in _EXECUTION_TYPES if name != "id"]
@@ -88,7 +89,8 @@ def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) 
              state.next_item, state.lease_owner, time_in(state.lease_expires_at), state.percent, state.message,
              json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
         )  # fmt: skip
-        if state.outputs:
+        # Of a step that left nothing, nothing is written; of an item its absence would mean that it failed.
+        if state.outputs is not None and (state.outputs != {} or state.is_item):
             left.append((json_in(state.outputs), key))
     if left:
         cast = "" if is_sqlite() else "::jsonb"
@@ -107,7 +109,8 @@ def write_executions(changed: Iterable[ExecutionRow], *, at: datetime) -> Writte
     rows = [
         (uuid_in(row.id), row.seq, row.state.status.value, row.state.tasks_total, row.state.open_tasks,
          row.state.failed_tasks, row.state.points, row.state.percent, row.state.message, time_in(row.state.ready_at),
-         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at), row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
+         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at),
+         row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
          time_in(row.state.finished_at), json_in(row.state.outputs), json_in(row.state.error), time_in(at))
         for row in changed
     ]  # fmt: skip
@@ -159,6 +162,12 @@ def insert_tasks(cursor: Cursor, rows: Iterable[TaskRow]) -> None:
     if not values:
         return
     _insert(cursor, "workflows_task", names, values)
+
+
+def write_item(cursor: Cursor, task: UUID, value: Any) -> None:
+    """Write the list of a step that was opened."""
+    cast = "" if is_sqlite() else "::jsonb"
+    cursor.execute(f"UPDATE workflows_task SET item = %s{cast} WHERE id = %s", [json_in(value), uuid_in(task)])
 
 
 def insert_logs(cursor: Cursor, rows: Sequence[tuple[UUID, int, int, str, str]], *, at: datetime) -> None:

@@ -1,0 +1,87 @@
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, pruning.
+
+Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import DatabaseError, connection
+
+from apps.core.clock import database_now
+from apps.workflows.services import notifications, retention, schedules
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+LEAST_SECONDS = 0.1
+PRUNE_SECONDS = 3600.0
+PRUNE_BUDGET_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something to be done at least every `seconds`; what `act` gives is when there is more to do.
+
+    It is handed the event that tells it to come to an end.
+    """
+
+    name: str
+    act: Callable[[threading.Event], datetime | None]
+    seconds: float
+    first_after: float = 0.0
+
+
+class Keeper(threading.Thread):
+    """Sees to one duty until `end`; where it fails it is tried again, later and later."""
+
+    def __init__(self, duty: Duty) -> None:
+        super().__init__(name=duty.name, daemon=True)
+        self._duty = duty
+        self._ending = threading.Event()
+
+    def end(self) -> None:
+        """End the thread after what it is doing."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Until `end`."""
+        pause = 0.0
+        self._ending.wait(self._duty.first_after)
+        while not self._ending.is_set():
+            try:
+                seconds, pause = self._see_to(), 0.0
+            except Exception as error:
+                if not pause:
+                    known = isinstance(error, DatabaseError)
+                    told = "%s: not done, trying again: %s"
+                    logger.warning(told, self._duty.name, type(error).__name__, exc_info=not known)
+                pause = seconds = min(MAX_PAUSE_SECONDS, max(LOOK_SECONDS, pause * 2))
+                connection.close()
+            self._ending.wait(seconds)
+        connection.close()
+
+    def _see_to(self) -> float:
+        """Do it; gives the seconds until it is to be done again."""
+        following = self._duty.act(self._ending)
+        if following is None:
+            return self._duty.seconds
+        return min(self._duty.seconds, max(LEAST_SECONDS, (following - database_now()).total_seconds()))
+
+
+def _prune() -> None:
+    """What is left when the budget is spent is for the next hour, or for the next worker."""
+    retention.run(database_now(), budget_seconds=PRUNE_BUDGET_SECONDS)
+
+
+def keepers() -> list[Keeper]:
+    """One for each duty."""
+    return [
+        Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
+        Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
+    ]

@@ -1,0 +1,102 @@
+"""Lanes: made when a definition is saved, served by performers whose labels hold, paused by queue."""
+
+import time
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any
+
+from django.db import transaction
+
+from apps.workflows.engine.graph import Graph
+from apps.workflows.models import Lane
+from apps.workflows.selectors.lanes import standing
+from apps.workflows.services.ledger.sql import Lanes
+
+DEFAULT = "default"
+REMEMBERED_SECONDS = 0.5  # how late a pause of a queue may be noticed
+
+
+class _Memory:
+    """The lanes as they were read a moment ago."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows: tuple[Lane, ...] = ()
+        self._until = float("-inf")
+
+    def rows(self) -> tuple[Lane, ...]:
+        with self._lock:
+            if time.monotonic() > self._until:
+                self._rows = tuple(Lane.objects.all())
+                self._until = time.monotonic() + REMEMBERED_SECONDS
+            return self._rows
+
+    def forget(self) -> None:
+        self._until = float("-inf")
+
+
+_memory = _Memory()
+
+
+def make(graph: Graph) -> None:
+    """Have the lanes of a graph's steps exist."""
+    wanted = {spec.lane: spec for spec in graph.steps.values() if not spec.own}
+    missing = wanted.keys() - set(Lane.objects.filter(key__in=wanted).values_list("key", flat=True))
+    paused = set(Lane.objects.filter(paused=True).values_list("queue", flat=True))
+    Lane.objects.bulk_create(
+        [
+            Lane(key=key, queue=s.queue, requires=list(s.requires), prefers=list(s.prefers), paused=s.queue in paused)
+            for key in sorted(missing)
+            for s in (wanted[key],)
+        ],
+        ignore_conflicts=True,
+    )
+    if missing:
+        transaction.on_commit(forget)
+
+
+def pause(queue: str, *, paused: bool) -> None:
+    """Stop or resume the claiming from all lanes of a queue."""
+    with transaction.atomic():
+        Lane.objects.get_or_create(key=queue, defaults={"queue": queue})
+        Lane.objects.filter(queue=queue).update(paused=paused)
+    forget()
+
+
+def forget() -> None:
+    """Have the lanes read anew at the next claim."""
+    _memory.forget()
+
+
+def served(queues: Iterable[str] | None, own: Mapping[str, Any]) -> Lanes | None:
+    """The lanes that a performer of `queues` (None: all) with the labels `own` serves; None where it is all of them."""
+    rows = _memory.rows()
+    asked = None if queues is None else frozenset(queues)
+    first = [] if queues is None or DEFAULT not in queues else [DEFAULT]
+    later = []
+    everything = queues is None
+    for row in rows:
+        how = None if row.paused else standing(row, asked, own)
+        if how is None:
+            everything = False
+            if row.key in first:
+                first.remove(row.key)
+        elif how == "later":
+            everything = False
+            later.append(row.key)
+        elif row.key not in first:
+            first.append(row.key)
+    if everything:
+        return None
+    if queues is None and all(row.key != DEFAULT for row in rows):
+        first.append(DEFAULT)
+    # A queue that no definition has named yet has no lanes; its plain one is served all the same.
+    first += [name for name in queues or () if name not in first and all(row.key != name for row in rows)]
+    return Lanes(first=tuple(first), later=tuple(later))
+
+
+def serves(key: str, lanes: Lanes | None) -> bool:
+    """Whether a task of this lane may be taken: the lane may be younger than what was read."""
+    if lanes is not None:
+        return key in lanes.first or key in lanes.later
+    return key == DEFAULT or any(row.key == key for row in _memory.rows())
