@@ -10,7 +10,6 @@ from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from opentelemetry import trace
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -21,6 +20,7 @@ from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import started
+from apps.workflows.api.gate import callers_trace
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
 from apps.workflows.definition.schema import json_schema
@@ -33,7 +33,7 @@ DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenA
 
 
 class WorkflowFilter(FilterSet):
-    """`?tag=`, `?search=` (name, id and description), `?kind=`."""
+    """`?tag=`, `?search=` (name, id and description), `?kind=` (default: all but ad-hoc tasks)."""
 
     tag = CharFilter(method="tagged")
     search = CharFilter(method="found")
@@ -82,7 +82,10 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
 
     def get_queryset(self) -> QuerySet[Workflow]:
         """What the caller may read."""
-        return Workflow.objects.visible_to(self.request.user, Permission.WORKFLOW_READ).select_related("owner")
+        rows = Workflow.objects.visible_to(self.request.user, Permission.WORKFLOW_READ).select_related("owner")
+        if self.action == "list" and not self.request.query_params.get("kind"):
+            rows = rows.exclude(kind=Workflow.Kind.TASKS)
+        return rows
 
     def get_parsers(self) -> list[Any]:
         """Definitions may be YAML."""
@@ -149,7 +152,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
             by=self.account(),
             inputs=given.validated_data.get("inputs"),
             priority=given.validated_data.get("priority"),
-            trace_id=_callers_trace(),
+            trace_id=callers_trace(),
         )
         return started(execution)
 
@@ -179,9 +182,3 @@ class DefinitionSchemaViewSet(GenericViewSet):
 def _definition(request: Request) -> Mapping[str, Any]:
     """What was sent, whatever it is: `services` tells everything that is wrong with it."""
     return cast(Mapping[str, Any], request.data)
-
-
-def _callers_trace() -> str:
-    """The trace this request belongs to, 32 hexadecimal digits; empty when none is recorded."""
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""

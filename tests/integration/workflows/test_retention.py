@@ -122,10 +122,12 @@ def test_the_newest_twenty_completed_of_each_workflow_stay():
 
 def test_what_is_not_yet_told_to_its_parent_stays():
     workflow = registered("child", "a")
-    owing = make_execution(workflow, "failed", owes_parent=True)
-    make_execution(workflow, "failed")
+    parent = make_execution(workflow, "in_progress", tasks=[{"step_id": "a", "status": "in_progress"}])
+    owing = make_execution(workflow, "failed", owes_parent=True, parent_task=parent.tasks.get())
+    make_execution(workflow, "failed", parent_task=parent.tasks.get())
+    make_execution(workflow, "failed", owes_parent=True)  # its parent was deleted
     retention.run(database_now())
-    assert [row.pk for row in Execution.objects.all()] == [owing.pk]
+    assert {row.pk for row in Execution.objects.all()} == {parent.pk, owing.pk}
 
 
 def test_what_came_from_a_pruned_execution_only_forgets_it(owner):
