@@ -1,6 +1,7 @@
 """Workflow and its immutable versions, with the grants on single workflows."""
 
 import uuid
+from typing import Self
 
 from django.conf import settings
 from django.db import models
@@ -8,6 +9,7 @@ from django.db.models import Q
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from uuid6 import uuid7
 
+from apps.workflows.models import lookups  # noqa: F401 (registers itself)
 from apps.workflows.models.gate import GatedQuerySet
 
 
@@ -15,6 +17,14 @@ class WorkflowQuerySet(GatedQuerySet["Workflow"]):
     """Workflows a caller may see."""
 
     workflow_path = ""
+
+    def tagged(self, tag: str) -> Self:
+        """Those with just this tag."""
+        return self.filter(tags__has_element=tag)
+
+    def named_like(self, text: str) -> Self:
+        """Those whose name or id holds this text, whatever its case."""
+        return self.filter(Q(name__icontains=text) | Q(slug__icontains=text))
 
 
 class Workflow(models.Model):
