@@ -46,6 +46,8 @@ class Workflow(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="workflows")
     # The number of the version that new executions are pinned to; 0 only inside the transaction that makes the first.
     version_number = models.PositiveIntegerField(default=0)
+    # The directory of workflow files it was applied from; empty where people keep it by hand.
+    source = models.CharField(max_length=1000, blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
