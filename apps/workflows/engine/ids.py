@@ -60,5 +60,5 @@ def step_of(name: str) -> str:
 
 def item_of(name: str) -> int | None:
     """The number of a task's item, from 0; None for the task of a whole step."""
-    number = name.partition("[")[2]
-    return int(number[:-1]) if number else None
+    number = name.partition("[")[2].removesuffix("]")
+    return int(number) if number.isascii() and number.isdigit() else None

@@ -12,6 +12,7 @@ from apps.core.errors import Conflict, Invalid, NotFound, Problem
 from apps.workflows import signals
 from apps.workflows.definition.inputs import resolve_inputs
 from apps.workflows.engine.again import kept_for_fork, kept_for_retry
+from apps.workflows.engine.ids import item_name, item_of, step_of
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.engine.types import (
     Accept,
@@ -196,6 +197,8 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
     if execution.status not in TERMINAL:
         _refuse(execution, "forked: it still runs")
     statuses = _statuses(execution)
+    whole = _kept_whole(execution, step) if step not in statuses else {}
+    statuses |= dict.fromkeys(whole, Status.COMPLETED)
     if step not in statuses:
         message = "there is no such step in this execution"
         raise Invalid(
@@ -203,7 +206,22 @@ def fork(execution: Execution, step: str, *, by: User | None) -> Execution:
         )
     kept = kept_for_fork(graph_of(execution.version_id), statuses, step)
     told = {"fork_of": str(execution.pk), "from_step_id": step}
-    return _again(execution, kept, trigger=Trigger.FORK, by=by, told=told)
+    return _again(execution, kept, trigger=Trigger.FORK, by=by, told=told, whole=whole)
+
+
+def _kept_whole(execution: Execution, name: str) -> Mapping[str, Any]:
+    """The results of the items of a step that was itself kept from another execution, as a whole, by name."""
+    item, step = item_of(name), step_of(name)
+    if item is None or item_name(step, item) != name:
+        return {}
+    kept = Task.objects.filter(execution=execution, step_id=step, status=Status.COMPLETED).values_list(
+        "outputs", flat=True
+    )
+    spec = graph_of(execution.version_id).steps.get(step)
+    outputs = kept.first()
+    if spec is None or spec.for_each is None or not isinstance(outputs, list) or item >= len(outputs):
+        return {}
+    return {item_name(step, number): value for number, value in enumerate(outputs)}
 
 
 def _statuses(execution: Execution) -> dict[str, Status]:
@@ -217,10 +235,17 @@ def _refuse(execution: Execution, what: str) -> None:
 
 
 def _again(
-    execution: Execution, kept: frozenset[str], *, trigger: Trigger, by: User | None, told: Mapping[str, Any]
+    execution: Execution,
+    kept: frozenset[str],
+    *,
+    trigger: Trigger,
+    by: User | None,
+    told: Mapping[str, Any],
+    whole: Mapping[str, Any] | None = None,
 ) -> Execution:
     rows = Task.objects.filter(execution=execution, status=Status.COMPLETED).values_list("step_id", "outputs")
-    results = {name: {} if outputs is None else outputs for name, outputs in rows.iterator() if name in kept}
+    results = {name: value for name, value in (whole or {}).items() if name in kept}
+    results |= {name: {} if outputs is None else outputs for name, outputs in rows.iterator() if name in kept}
     origin = Origin(
         trigger=trigger, by=by, trace_id=uuid.uuid4().hex, of=execution, kept=results, told={**told, "kept": len(kept)}
     )

@@ -3,6 +3,7 @@
 import pytest
 
 from apps.core.clock import database_now
+from apps.core.errors import Invalid
 from apps.workflows.models import Event, Task
 from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import executions, leases
@@ -117,6 +118,20 @@ def test_a_fork_from_the_middle_of_a_map(make_workflow, owner):
     created = Event.objects.get(execution=fork, seq=1)
     assert created.data["fork_of"] == str(first.pk)
     assert (created.data["from_step_id"], created.data["kept"]) == ("fan[2]", 4)
+
+
+def test_a_fork_of_a_fork_from_the_middle_of_a_map_that_was_kept_whole(make_workflow, owner):
+    first = start(make_workflow, owner, [1, 2, 3])
+    drive(echo)
+    second = executions.fork(first, "after", by=owner)
+    drive(echo)
+    third = executions.fork(second, "fan[1]", by=owner)
+    drive(lambda task: done(task, n="new"))
+    good(third)
+    assert Task.objects.get(execution=third, step_id="fan").outputs == [{"n": 1}, {"n": "new"}, {"n": 3}]
+    for wrong in ("fan[3]", "fan[01]", "fan[x]", "after[0]", "nobody"):
+        with pytest.raises(Invalid, match="no such step"):
+            executions.fork(second, wrong, by=owner)
 
 
 def test_a_fork_from_a_step_does_it_and_what_rests_on_it(make_workflow, owner):

@@ -18,6 +18,18 @@ steps:
 """
 
 
+def test_a_pause_keeps_it_from_starting(workflow):
+    run = workflow("""
+    name: w
+    steps:
+      - {id: nap, wait: {seconds: 10}}
+      - {id: sub, workflow: {id: other}, depends_on: [nap]}
+    """).child("other", {"name": "other", "steps": [{"id": "a", "python": "builtin.noop"}]})
+    result = run.pause(at=5).resume(at=100).execute()
+    assert (result.status, result.seconds) == ("completed", 100)
+    assert result.journal.of("sub") == ["task.waiting", "task.waiting", "task.completed"]
+
+
 def test_its_outputs_are_the_steps_outputs(workflow):
     child = workflow(CHILD).mock("sum", takes(20, lambda call: {"total": len(call.arguments["day"])}))
     result = workflow(PARENT).child("child", child).execute({"day": "friday"})
