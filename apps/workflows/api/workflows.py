@@ -1,6 +1,5 @@
 """`/workflows`: definitions and their versions, and the way to execute them."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -19,10 +18,11 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
-from apps.workflows.api.executions import started
+from apps.workflows.api.executions import MAX_SEARCH, MAX_TAG, started
 from apps.workflows.api.gate import callers_trace
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
+from apps.workflows.api.renderers import DefinitionRenderer
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.selectors.relations import with_parents
@@ -35,8 +35,8 @@ DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenA
 class WorkflowFilter(FilterSet):
     """`?tag=`, `?search=` (name, id and description), `?kind=` (default: all but ad-hoc tasks)."""
 
-    tag = CharFilter(method="tagged")
-    search = CharFilter(method="found")
+    tag = CharFilter(method="tagged", max_length=MAX_TAG)
+    search = CharFilter(method="found", max_length=MAX_SEARCH)
     kind = ChoiceFilter(choices=Workflow.Kind.choices)
 
     class Meta:
@@ -44,8 +44,8 @@ class WorkflowFilter(FilterSet):
         fields: list[str] = []
 
     def tagged(self, rows: QuerySet[Workflow], _name: str, tag: str) -> QuerySet[Workflow]:
-        """Those with this tag: in JSON text a tag stands between quotes."""
-        return rows.filter(tags__icontains=json.dumps(tag))
+        """Those with just this tag."""
+        return rows.filter(tags__has_element=tag)
 
     def found(self, rows: QuerySet[Workflow], _name: str, text: str) -> QuerySet[Workflow]:
         """Those with these words."""
@@ -92,6 +92,11 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
         takes_definition = getattr(self, "action", None) in ("create", "update", "validate")
         return [parser() for parser in (DEFINITION_PARSERS if takes_definition else [JSONParser])]
 
+    def get_renderers(self) -> list[Any]:
+        """One workflow may be asked for as the YAML of its definition."""
+        found: list[Any] = super().get_renderers()
+        return [*found, DefinitionRenderer()] if getattr(self, "action", None) == "retrieve" else found
+
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """The action is known before the parsers are chosen."""
         self.action = self.action_map.get(request.method.lower(), "")
@@ -106,6 +111,16 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
         workflow: Workflow = self.get_object()
         self.require(workflow, self.permission())
         return workflow
+
+    @extend_schema(
+        responses={
+            (200, "application/json"): serializers.WorkflowDetailSerializer,
+            (200, "application/yaml"): OpenApiTypes.STR,
+        }
+    )
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """One workflow with its definition; with `Accept: application/yaml` its definition alone, as a file."""
+        return super().retrieve(request, *args, **kwargs)
 
     @extend_schema(request=DEFINITION, responses={201: serializers.WorkflowDetailSerializer})
     def create(self, request: Request) -> Response:
