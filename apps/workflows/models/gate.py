@@ -40,12 +40,12 @@ class GatedQuerySet(models.QuerySet[M]):
             return self.none()
         from apps.workflows.models.workflows import Workflow
 
-        granted = objects_granted(user, _object_code(permission), Workflow)
+        granted = objects_granted(user, object_code(permission), Workflow)
         owner: Q = Q(**{f"{self._prefix}owner_id": user.pk})
         return self.filter(owner | Q(**{f"{self._prefix}pk__in": granted}))
 
 
-def _object_code(permission: Permission) -> str:
+def object_code(permission: Permission) -> str:
     """The grant on a workflow that opens `permission` for what belongs to it: reading tasks or progress is reading."""
     verb = permission.value.partition(":")[2]
     return f"workflow:{verb}" if verb in ("read", "update", "delete", "execute") else "workflow:update"
