@@ -12,7 +12,7 @@ handler500 = "apps.core.api.problems.handler500"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
-    path("auth/", include("apps.accounts.api.urls")),
+    path("", include("apps.accounts.api.urls")),
     path("monitoring/", include("apps.monitoring.urls")),
     path("progress/", include("apps.progress.api.urls")),
     path("schema", SchemaView.as_view(), name="schema"),

@@ -13,6 +13,7 @@ from apps.core.api.access import AUTHENTICATED, OPEN
 OPEN_ROUTES = {
     "auth/token",
     "auth/refresh",
+    "auth/reset-password",
     "monitoring/health/live",
     "monitoring/health/ready",
     "ui/login",

@@ -4,14 +4,15 @@ from typing import Any, cast
 
 from django.contrib.auth import authenticate, logout
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import tokens
+from apps.accounts import api_tokens, tokens
 from apps.accounts.api import serializers
 from apps.accounts.models import User
-from apps.accounts.permissions import permissions_of, roles_of
+from apps.accounts.permissions import holds_by_role, permissions_of, require_person, roles_of, scope_of
 from apps.accounts.ratelimit import LoginAttempt
 from apps.core.api.parsers import FormParser, JSONParser
 from apps.core.api.viewsets import AUTHENTICATED, OPEN, GenericAPIView
@@ -66,6 +67,7 @@ class LogoutView(GenericAPIView):
     @extend_schema(request=None, responses={204: None}, operation_id="auth_logout")
     def post(self, request: Request) -> Response:
         """Revoke the tokens of this login, or end this browser's session."""
+        require_person(request.user)
         if isinstance(request.auth, tokens.Claims):
             tokens.revoke_family(request.auth.family_id)
         else:
@@ -77,11 +79,20 @@ class LogoutAllView(GenericAPIView):
     """End every login of this account."""
 
     required_permissions = {"POST": AUTHENTICATED}
+    serializer_class = serializers.LogoutAllSerializer
 
-    @extend_schema(request=None, responses={204: None}, operation_id="auth_logout_all")
+    @extend_schema(responses={204: None}, operation_id="auth_logout_all")
     def post(self, request: Request) -> Response:
-        """Revoke all tokens and sessions of the account, on every device."""
-        tokens.revoke_all(_account(request))
+        """Revoke all tokens and sessions of the account, on every device; API tokens where `api_tokens` is true."""
+        user = _account(request)
+        require_person(user)
+        try:
+            given = _validated(self, request)
+        except UnsupportedMediaType:  # an empty form of a client that always sends one: as good as no body
+            given = {}
+        tokens.revoke_all(user)
+        if given.get("api_tokens"):
+            api_tokens.revoke_all([user])
         return Response(status=204)
 
 
@@ -94,8 +105,14 @@ class MeView(GenericAPIView):
     @extend_schema(operation_id="auth_me")
     def get(self, request: Request) -> Response:
         """Who I am, my roles, my permissions."""
-        user = _account(request)
-        return Response({"id": str(user.pk), "username": user.username, "email": user.email, **_rights(user)})
+        user, scope = _account(request), scope_of(request.user)
+        rights = _rights(user)
+        workflows = None if scope is None or scope.workflows is None else sorted(scope.workflows)
+        if scope is not None:
+            rights["permissions"] = sorted(code for code in scope.permissions if holds_by_role(user, code))
+        return Response(
+            {"id": str(user.pk), "username": user.username, "email": user.email, **rights, "workflows": workflows}
+        )
 
 
 def _account(request: Request) -> User:
