@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.accounts import forms, services
 from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Permission as P
 from apps.accounts.permissions import Role as RoleName

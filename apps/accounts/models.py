@@ -149,3 +149,6 @@ class RefreshToken(models.Model):
 
     def __str__(self) -> str:
         return str(self.jti)
+
+
+from apps.accounts.audit.models import AuditEntry, AuditHead  # noqa: E402, F401  # rows of this app, too

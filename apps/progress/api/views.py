@@ -98,6 +98,7 @@ class UpdateView(GenericAPIView):
     """Reports from outside."""
 
     required_permissions = {"POST": Permission.PROGRESS_UPDATE}
+    untold = frozenset({"POST"})  # the journal of the execution tells
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.UpdateSerializer
 
@@ -142,6 +143,7 @@ class TicketView(GenericAPIView):
     """A way into the socket for pages that cannot send a header."""
 
     required_permissions = {"POST": Permission.PROGRESS_READ}
+    untold = frozenset({"POST"})  # the socket that it opens is told of
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.TicketSerializer
 

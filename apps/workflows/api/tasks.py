@@ -47,6 +47,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         "reject": Permission.TASK_EXECUTE,
     }
     gated_actions = frozenset(required_permissions)
+    together = frozenset({"partial_update", "approve", "reject"})
     queryset = Task.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

@@ -242,7 +242,9 @@ def test_priority_moves_an_execution_forward_in_its_line(client_of, make_user, m
     drive()
     accepted(done(task))
     drive()
-    assert admin.patch(f"/executions/{second.pk}", {"priority": 1}, format="json").json()["code"] == "invalid_transition"
+    assert (
+        admin.patch(f"/executions/{second.pk}", {"priority": 1}, format="json").json()["code"] == "invalid_transition"
+    )
 
 
 @pytest.mark.parametrize(
