@@ -38,8 +38,8 @@ def connect() -> None:
     named: tuple[type[Model], ...] = (Role, Group)
     for model in named:
         post_save.connect(_saved, sender=model, dispatch_uid=f"audit.{model.__name__}")
-    for model in (User, *named):
-        post_delete.connect(_deleted, sender=model, dispatch_uid=f"audit.{model.__name__}.deleted")
+    for gone in (*named, User):
+        post_delete.connect(_deleted, sender=gone, dispatch_uid=f"audit.{gone.__name__}.deleted")
     for through in (User.roles.through, User.groups.through, Role.permissions.through):
         m2m_changed.connect(_members_changed, sender=through, dispatch_uid=f"audit.{through.__name__}")
     for grant in apps.get_models():
