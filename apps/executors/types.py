@@ -41,13 +41,14 @@ class StepError:
     Types: `error` (a callable raised), `exit_code`, `timeout`, `oom`, `http_status`, `connection`, `refused`
     (the platform's own rules forbid it), `unavailable` (what performs it is not there), `invalid` (its
     configuration, once resolved, makes no sense), `output` (the result cannot be recorded), `lost` (its performer
-    died), `cancelled`.
+    died), `cancelled`. `exception` is the class of what a callable raised.
     """
 
     type: str
     message: str
     retryable: bool = True
     exit_code: int | None = None
+    exception: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

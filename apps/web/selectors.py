@@ -1,7 +1,6 @@
 """What each page shows, as its template's context. Reads only; every row comes through a gate of permissions."""
 
 from typing import Any
-from uuid import UUID
 
 import yaml
 from django.conf import settings
@@ -10,20 +9,15 @@ from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
 from apps.progress.credentials import may_watch
-from apps.web.graph import Drawing, draw
-from apps.workflows.engine.states import TERMINAL, Status, allowed_actions
-from apps.workflows.models import Execution, Task, Workflow
-from apps.workflows.selectors import overview, progress, statistics
-from apps.workflows.selectors.graphs import graph_of
+from apps.web.execution import NOT_FOUND, execution
+from apps.workflows.models import Workflow
+from apps.workflows.selectors import overview, statistics
+
+__all__ = ["execution", "start", "workflow"]
 
 MAX_OPEN = 20
 MAX_ENDED = 12
 MAX_WORKFLOWS = 8
-MAX_STEPS = 300
-MAX_EVENTS = 60
-MAX_DRAWN = 80  # a larger graph is no picture any more
-
-_NOT_FOUND = "There is no such thing, or you may not know of it."
 
 
 def start(user: Any, *, base: str) -> dict[str, Any]:
@@ -42,32 +36,11 @@ def start(user: Any, *, base: str) -> dict[str, Any]:
     }
 
 
-def execution(user: Any, execution_id: UUID) -> dict[str, Any]:
-    """The page of one execution. Raises `NotFound`, with one answer for what is not there and what is not shown."""
-    row = overview.executions_of(user).select_related("requested_by").filter(pk=execution_id).first()
-    if row is None:
-        raise NotFound(_NOT_FOUND)
-    tasks = overview.steps(user, row, MAX_STEPS)
-    may_watch_it = Execution.objects.visible_to(user, Permission.PROGRESS_READ).filter(pk=row.pk).exists()
-    return {
-        "now": database_now(),
-        "execution": row,
-        "ended": row.status in TERMINAL,
-        "steps": tasks,
-        "steps_hidden": row.tasks_total - len(tasks),
-        "drawing": _drawing(row, tasks),
-        "events": overview.last_events(user, row, MAX_EVENTS),
-        "may_watch": may_watch_it,
-        "estimate": progress.estimate(row) if may_watch_it and row.status not in TERMINAL else None,
-        "may_cancel": _may_cancel(user, row),
-    }
-
-
 def workflow(user: Any, slug: str, *, base: str) -> dict[str, Any]:
     """The page of one workflow. Raises `NotFound`."""
     row = overview.workflows_of(user).select_related("owner").filter(slug=slug).first()
     if row is None:
-        raise NotFound(_NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     version = row.versions.select_related("created_by").get(number=row.version_number)
     return {
         "now": database_now(),
@@ -93,19 +66,3 @@ def _performers(user: Any) -> dict[str, Any] | None:
         "ready": sum(backlog.depth for backlog in backlogs),
         "oldest_seconds": max((backlog.oldest_seconds for backlog in backlogs), default=0.0),
     }
-
-
-def _drawing(row: Execution, tasks: list[Task]) -> Drawing | None:
-    """The graph with the status of each step, where it is small enough to be read."""
-    statuses = {task.step_id: task.status for task in tasks}
-    graph = graph_of(row.version_id)
-    if not 1 < len(graph.steps) <= MAX_DRAWN or not statuses.keys() >= graph.steps.keys():
-        return None
-    return draw({step.id: step.depends_on for step in graph.steps.values()}, statuses)
-
-
-def _may_cancel(user: Any, row: Execution) -> bool:
-    """Whether the button is shown: the API decides again, and only where sessions open it."""
-    lawful = "cancel" in allowed_actions(Status(row.status), cancel_requested=row.cancel_requested_at is not None)
-    may = Execution.objects.visible_to(user, Permission.TASK_DELETE).filter(pk=row.pk)
-    return lawful and settings.ENV.BROWSABLE_API and bool(user.is_authenticated) and may.exists()

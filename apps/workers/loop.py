@@ -244,4 +244,6 @@ class Worker:
 
 def _as_data(error: StepError) -> dict[str, Any]:
     data: dict[str, Any] = {"type": error.type, "message": error.message, "retryable": error.retryable}
-    return data if error.exit_code is None else {**data, "exit_code": error.exit_code}
+    if error.exit_code is not None:
+        data["exit_code"] = error.exit_code
+    return {**data, "exception": error.exception} if error.exception else data

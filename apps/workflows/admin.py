@@ -15,7 +15,19 @@ from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows.engine.states import TERMINAL, Status
-from apps.workflows.models import Execution, Performer, Schedule, Task, Workflow, WorkflowVersion
+from apps.workflows.models import (
+    Execution,
+    Lane,
+    Notification,
+    Performer,
+    RateLimit,
+    Receiver,
+    Schedule,
+    Task,
+    Webhook,
+    Workflow,
+    WorkflowVersion,
+)
 from apps.workflows.services import executions
 
 
@@ -26,9 +38,16 @@ class ReadOnlyAdmin(PermissionModelAdmin):
     list_per_page = 50
     actions: Any = None
 
+    sealed: tuple[str, ...] = ()  # fields that nobody is shown, not even as they are stored
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:  # noqa: ARG002
-        """Every field."""
-        return [field.name for field in self.model._meta.fields] + list(self.readonly_fields)
+        """Every field that may be shown."""
+        shown = [field.name for field in self.model._meta.fields if field.name not in self.sealed]
+        return shown + list(self.readonly_fields)
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002
+        """What is sealed."""
+        return self.sealed
 
 
 def _page_of(name: str, *args: Any) -> str:
@@ -172,3 +191,63 @@ class PerformerAdmin(ReadOnlyAdmin):
     list_filter = ("kind", "draining")
     search_fields = ("name",)
     ordering = ("-seen_at", "name")
+
+
+@admin.register(Lane)
+class LaneAdmin(ReadOnlyAdmin):
+    """Lanes: queues with what their steps ask of performers. They are paused at `/queues/{name}/pause`."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("key", "queue", "requires", "prefers", "paused")
+    list_filter = ("paused",)
+    search_fields = ("key", "queue")
+    ordering = ("queue", "key")
+
+
+@admin.register(RateLimit)
+class RateLimitAdmin(ReadOnlyAdmin):
+    """Rate limits, and when each lets the next start conform."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("name", "free_at")
+    list_filter = ("free_at",)
+    search_fields = ("name",)
+    ordering = ("name",)
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ReadOnlyAdmin):
+    """Doors for signed requests; their secrets are shown to nobody."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.WORKFLOW_READ}
+    list_display = ("name", "workflow", "paused", "last_at", "owner", "created_at")
+    list_filter = ("paused", "created_at")
+    list_select_related = ("workflow", "owner")
+    search_fields = ("name", "workflow__slug", "owner__username")
+    ordering = ("-id",)
+    sealed = ("secret",)
+
+
+@admin.register(Receiver)
+class ReceiverAdmin(ReadOnlyAdmin):
+    """Receivers of notifications; where they are and their secrets are shown to nobody."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("name", "kind", "owner", "created_at", "updated_at")
+    list_filter = ("kind",)
+    list_select_related = ("owner",)
+    search_fields = ("name", "owner__username")
+    ordering = ("name",)
+    sealed = ("target", "secret")
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    """The ends of executions, as receivers are to be told of them."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_READ}
+    list_display = ("receiver_name", "execution_id", "attempts", "next_at", "delivered_at", "last_error", "created_at")
+    list_filter = ("receiver_name", "delivered_at", "created_at")
+    search_fields = ("receiver_name", "execution__id", "execution__workflow__slug")
+    ordering = ("-id",)
+    raw_id_fields = ("execution",)

@@ -97,7 +97,6 @@ async function load() {
     for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     document.title = fresh.title;
     ended = ended || (main.dataset.live !== undefined && !fresh.querySelector("main").dataset.live);
-    if (ended) document.querySelector("[data-cancel]")?.remove();
   } catch {
     // no network for the moment: the next poll or event tries again
   } finally {
@@ -106,10 +105,11 @@ async function load() {
   }
 }
 
-// Text that somebody is just selecting to copy is left alone until the next time.
+// Where somebody just selects text to copy, or writes, it is left alone until the next time.
 function selects(region) {
   const selection = getSelection();
-  return selection && !selection.isCollapsed && region.contains(selection.anchorNode);
+  const writes = document.activeElement?.matches("input, textarea, select") && region.contains(document.activeElement);
+  return writes || (selection && !selection.isCollapsed && region.contains(selection.anchorNode));
 }
 
 // --- the socket ----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ function connect() {
   };
 }
 
-// --- durations, cancel, start ----------------------------------------------------------------------------------------
+// --- durations ----------------------------------------------------------------------------------------
 
 function lasting(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -169,22 +169,59 @@ setInterval(() => {
   }
 }, 1000);
 
-const cancel = document.querySelector("[data-cancel]");
-if (cancel) {
-  cancel.hidden = false;
-  cancel.addEventListener("click", async () => {
-    if (!confirm("Cancel this execution? Nothing new starts, what runs is stopped.")) return;
-    cancel.disabled = true;
-    const headers = { "X-CSRFToken": cancel.dataset.csrf, Accept: "application/json" };
-    const answer = await fetch(cancel.dataset.cancel, { method: "POST", headers });
-    if (!answer.ok) {
-      const problem = await answer.json().catch(() => ({}));
-      tell("closed", problem.detail ?? `refused (${answer.status})`);
-      cancel.disabled = false;
-    }
-    refresh();
-  });
+// --- what may be asked of an execution ---------------------------------------------------------------------------------
+
+async function post(path, body) {
+  const headers = { "X-CSRFToken": main.dataset.csrf, Accept: "application/json", "Content-Type": "application/json" };
+  const answer = await fetch(path, { method: "POST", headers, body: body ?? "{}" });
+  const said = await answer.json().catch(() => ({}));
+  return { ok: answer.ok, said, detail: said.detail ?? `refused (${answer.status})` };
 }
+
+main.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (!button || (button.dataset.confirm && !confirm(button.dataset.confirm))) return;
+  button.disabled = true;
+  const { ok, said, detail } = await post(button.dataset.post, button.dataset.body);
+  button.disabled = false;
+  if (!ok) tell("closed", detail);
+  else if (said.execution_id) return location.assign(`/ui/executions/${encodeURIComponent(said.execution_id)}`);
+  refresh();
+});
+
+function filledIn(form) {
+  let filled = {};
+  for (const field of form.querySelectorAll("[data-kind]")) {
+    const { kind } = field.dataset;
+    if (kind !== "boolean" && field.value === "") continue;
+    const value = kind === "boolean" ? field.checked : kind === "text" ? field.value : JSON.parse(field.value);
+    if (field.name) filled[field.name] = value;
+    else filled = value;
+  }
+  return filled;
+}
+
+main.addEventListener("submit", async (event) => {
+  const form = event.target.closest("form[data-decide]");
+  if (!form) return;
+  event.preventDefault();
+  const verb = event.submitter?.value ?? "approve";
+  const complaint = form.querySelector("[role=alert]");
+  const body = { reason: form.querySelector("[data-reason]").value };
+  const complain = (text) => {
+    complaint.textContent = text;
+    complaint.hidden = false;
+  };
+  try {
+    if (verb === "approve" && form.querySelector("[data-kind]")) body.form = filledIn(form);
+  } catch (error) {
+    return complain(`This is no JSON: ${error.message}`);
+  }
+  const { ok, said, detail } = await post(`${form.dataset.decide}/${verb}`, JSON.stringify(body));
+  if (!ok) complain([detail, ...(said.errors ?? []).map((one) => `${one.pointer}: ${one.message}`)].join(" · "));
+  else form.remove();
+  refresh();
+});
 
 if (main.dataset.live) connect();
 if (pollMs) setInterval(() => !live && !ended && !document.hidden && refresh(), pollMs);

@@ -5,8 +5,8 @@ It speaks frames over one socket: four bytes of length (big-endian), then JSON.
 - in: `{"path": sys.path, "python_path": $PYTHONPATH or null, "limits": [output bytes, log bytes]}` once, then calls
   `{"module", "attribute", "arguments", "attempt", "identity" or null}`
 - out: `["o", text]` and `["e", text]` (printed), `["p", percent, message]`, and as each call's last frame
-  `["r", outputs]` or `["f", type, message, retryable]`; before it `["s"]` where the callable left threads or processes
-  running: this process must not serve another call
+  `["r", outputs]` or `["f", type, message, retryable, class]`; before it `["s"]` where the callable left threads or
+  processes running: this process must not serve another call
 
 What a callable prints goes through the same socket, so it stays in order; what is written straight to descriptors 1
 and 2 (by C code or programs it starts) is read by the parent from pipes. The process dies with its parent: by signal
@@ -149,12 +149,12 @@ def perform(call: Mapping[str, Any], channel: Channel, stderr: Printed, limit: i
         del arguments
         return f'["r",{encode({} if outputs is None else outputs, limit=limit)}]'
     except StepFailed as failed:
-        failure = ["f", failed.type, one_line(failed.message), failed.retryable]
+        failure = ["f", failed.type, one_line(failed.message), failed.retryable, "StepFailed"]
     except Unrecordable as bad:
-        failure = ["f", "output", str(bad), False]
+        failure = ["f", "output", str(bad), False, ""]
     except BaseException as raised:  # a callable's sys.exit must not end the process either
         print_traceback(raised, stderr)
-        failure = ["f", "error", message_of(raised), True]
+        failure = ["f", "error", message_of(raised), True, type(raised).__name__]
     return json.dumps(failure)
 
 

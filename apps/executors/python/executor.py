@@ -143,11 +143,11 @@ def _raised(raised: BaseException, log: CappedLog) -> StepResult:
     except Exception:
         text = "(the traceback cannot be printed)\n"
     log.log("stderr", text)
-    return _failed("error", message_of(raised))
+    return _failed("error", message_of(raised), exception=type(raised).__name__)
 
 
-def _failed(kind: str, message: str, *, retryable: bool = True) -> StepResult:
-    return StepResult(error=StepError(type=kind, message=one_line(message), retryable=retryable))
+def _failed(kind: str, message: str, *, retryable: bool = True, exception: str = "") -> StepResult:
+    return StepResult(error=StepError(type=kind, message=one_line(message), retryable=retryable, exception=exception))
 
 
 def _invalid(message: str) -> StepResult:

@@ -155,7 +155,7 @@ class Child:
                     self._sink.progress(percent, message)
             case ["s"]:
                 self.spent = True
-            case ["r", dict()] | ["f", str(), str(), bool()]:
+            case ["r", dict()] | ["f", str(), str(), bool(), str()]:
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_result(frame)
             case _:
@@ -214,7 +214,7 @@ class Pool:
         if answer[0] == "r":
             return StepResult(outputs=answer[1])
         kind = answer[1] if answer[1] in TYPES else "error"
-        return _failed(kind, answer[2], retryable=answer[3])
+        return _failed(kind, answer[2], retryable=answer[3], exception=answer[4])
 
     async def close(self) -> None:
         """Kill every child, busy or not."""
@@ -238,8 +238,8 @@ class Pool:
         return child
 
 
-def _failed(kind: str, message: str, *, retryable: bool = True) -> StepResult:
-    return StepResult(error=StepError(type=kind, message=clean_text(message), retryable=retryable))
+def _failed(kind: str, message: str, *, retryable: bool = True, exception: str = "") -> StepResult:
+    return StepResult(error=StepError(type=kind, message=clean_text(message), retryable=retryable, exception=exception))
 
 
 def _frame(value: dict[str, Any]) -> bytes:

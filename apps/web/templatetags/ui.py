@@ -59,6 +59,12 @@ def pretty(value: Any) -> str:
 
 
 @register.filter
+def as_step(step: str) -> str:
+    """The body of a request that names a step."""
+    return json.dumps({"step_id": step})
+
+
+@register.filter
 def gist(event: Event) -> str:
     """What a line of the journal says beside its type: a message, an error, or who performs it."""
     data: Mapping[str, Any] = event.data

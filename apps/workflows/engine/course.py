@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from apps.workflows.engine.decide import decide
+from apps.workflows.engine.decide.opening import LEAVE
 from apps.workflows.engine.graph import Graph
 from apps.workflows.engine.ids import item_name, step_of
 from apps.workflows.engine.states import TERMINAL, Status
@@ -184,6 +185,10 @@ class Course:
     def _prepare(self, happening: Happening) -> None:
         if isinstance(happening, Signalled):
             self._read_signals()
+        if isinstance(happening, ResumeRequested):
+            kept = [name for name, task in self.tasks.items() if task.waiting_for == LEAVE]
+            self.read_outputs(read for name in kept for read in self.graph.steps[step_of(name)].reads)
+            self.read_items(kept)
         if isinstance(happening, _OF_THE_WHOLE):
             return
         name = happening.step_id

@@ -69,6 +69,12 @@ class Changes:
         """A line of the journal about the execution."""
         self._facts.append(Fact(type=kind, data={**about(self.execution), **data}))
 
+    def begin_execution(self) -> None:
+        """The execution has begun, where it had not: something of it is done or waited for."""
+        if self.execution.status is Status.PENDING and not self.execution.held:
+            self.have(status=Status.IN_PROGRESS, started_at=self.now)
+            self.say("execution.started")
+
     def line_up(self, at: datetime) -> None:
         """Give the execution a place in line that is not later than `at`, unless it may not stand there."""
         execution = self.execution

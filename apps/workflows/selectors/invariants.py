@@ -19,7 +19,7 @@ AT_ONCE = 200  # executions
 # Ready, leased, waiting for a time, or for somebody's word: I2.
 _MOVING = (
     Q(ready_at__isnull=False) | Q(lease_expires_at__isnull=False) | Q(due_at__isnull=False)
-    | Q(waiting_for="approval") | Q(waiting_for="execution") | Q(waiting_for__startswith="signal:")
+    | Q(waiting_for__in=["leave", "approval", "execution"]) | Q(waiting_for__startswith="signal:")
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What goes on, at one glance: counts, what runs, what ended last; each caller's own view. Reads only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 
 from apps.accounts.permissions import Permission
+from apps.workflows.engine.ids import item_ordinal, ordinal_of, step_of, task_id
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
+from apps.workflows.selectors.relations import last_whole_step
 
 LOOK_BACK = timedelta(hours=24)
 OPEN_STATUSES = sorted(status for status, moves in EXECUTION_MOVES.items() if moves)
@@ -60,16 +63,36 @@ def ended(user: Any, limit: int) -> list[Execution]:
     return list(executions_of(user).filter(status__in=sorted(TERMINAL))[:limit])
 
 
-def steps(user: Any, execution: Execution, limit: int) -> list[Task]:
-    """At most `limit` of its tasks, in the order of the definition.
+def steps(user: Any, execution: Execution, limit: int, *, total: int) -> list[Task]:
+    """At most `limit` of the tasks of its `total` whole steps, in the order of the definition; items are not there.
 
     Where there are more, those come first that somebody would look for: in progress, waiting or failed.
     """
-    rows = Task.objects.visible_to(user, Permission.TASK_READ).filter(execution=execution)
-    if execution.tasks_total <= limit:
+    rows = Task.objects.visible_to(user, Permission.TASK_READ).filter(
+        execution=execution, pk__lte=last_whole_step(execution.pk)
+    )
+    if total <= limit:
         return list(rows.order_by("id"))
     weight = Case(When(status__in=_TELLING, then=Value(0)), default=Value(1), output_field=IntegerField())
     return sorted(rows.order_by(weight, "id")[:limit], key=lambda task: task.pk)
+
+
+def items(execution: Execution, many: Sequence[Task], first: int, failed: int) -> dict[str, list[Task]]:
+    """By step the first items of these steps with `for_each`, and `failed` of those that failed, in their order."""
+    if not many:
+        return {}
+    wanted = [
+        task_id(execution.pk, item_ordinal(ordinal_of(whole.pk), number))
+        for whole in many
+        for number in range(min(first, whole.items))
+    ]
+    bad = Task.objects.filter(execution=execution, pk__gt=last_whole_step(execution.pk), status__in=_FAILED)
+    rows = {row.pk: row for row in [*Task.objects.filter(pk__in=wanted), *bad.order_by("pk")[:failed]]}
+    found: dict[str, list[Task]] = {whole.step_id: [] for whole in many}
+    for row in sorted(rows.values(), key=lambda row: row.pk):
+        if (step := step_of(row.step_id)) in found:
+            found[step].append(row)
+    return found
 
 
 def last_events(user: Any, execution: Execution, limit: int) -> list[Event]:

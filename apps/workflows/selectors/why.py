@@ -125,7 +125,7 @@ class _Asking:
         if task.status in CLAIMABLE and task.ready_at is not None and not spec.own:
             yield from self.line.reasons(task, spec)
             return
-        if task.waiting_for:
+        if task.waiting_for and task.waiting_for != "leave":
             yield from self._waits(task, spec)
             return
         yield from self.line.held_back()
@@ -137,7 +137,12 @@ class _Asking:
     def _dependencies(self, spec: StepSpec) -> Reason:
         there = [row for name in spec.depends_on if (row := self.steps.get(name)) and row.status not in TERMINAL]
         named = [
-            {"step_id": row.step_id, "status": row.status, "percent_complete": row.percent, "doing": _doing(row)}
+            {
+                "step_id": row.step_id,
+                "status": row.status,
+                "percent_complete": round(row.percent, 2),
+                "doing": _doing(row),
+            }
             for row in there[:MAX_NAMED]
         ]
         shown = ", ".join(f"`{row['step_id']}` ({row['doing']})" for row in named[:3])
@@ -202,6 +207,8 @@ def _doing(task: Task) -> str:
         return f"it waits for the signal {task.waiting_for.removeprefix('signal:')}"
     if task.waiting_for in _STEPS_OWN:
         return f"it waits for {_STEPS_OWN[task.waiting_for]}"
+    if task.waiting_for == "leave":
+        return "it may not begin yet"
     if task.waiting_for:
         return "it is tried again later" if task.waiting_for == "retry" else "it waits for a rate limit"
     if task.ready_at is not None:

@@ -91,7 +91,7 @@ def _begin(version: WorkflowVersion, inputs: Mapping[str, Any], origin: Origin, 
 
 def _alike(workflow: uuid.UUID, key: str) -> list[uuid.UUID]:
     """The open executions with this key, the oldest first; the workflow's lock keeps others from joining them."""
-    Workflow.objects.select_for_update().get(pk=workflow)
+    Workflow.objects.select_for_update(no_key=True).get(pk=workflow)
     alike = Execution.objects.filter(workflow_id=workflow, concurrency_key=key, finished_at__isnull=True)
     return list(alike.order_by("pk").values_list("pk", flat=True))
 

@@ -75,8 +75,8 @@ def stop_orphans(children: QuerySet[Execution]) -> None:
 def admit(workflow: UUID, key: str) -> None:
     """Let as many executions that are held back begin as the limit of this key has room for, the first first."""
     with transaction.atomic():
-        # Under the workflow's lock nobody else counts.
-        if not Workflow.objects.select_for_update().filter(pk=workflow).exists():
+        # Under the workflow's lock nobody else counts; who only refers to the workflow does not wait for it.
+        if not Workflow.objects.select_for_update(no_key=True).filter(pk=workflow).exists():
             return
         alike = Execution.objects.filter(workflow_id=workflow, concurrency_key=key, finished_at__isnull=True)
         waiting = alike.filter(held=True).order_by(F("priority").desc(), "pk")
@@ -88,6 +88,7 @@ def admit(workflow: UUID, key: str) -> None:
         if room <= 0:
             return
         with unit_of(waiting.values_list("pk", flat=True)[:room]) as unit:
-            for held in unit.held.values():
+            for identity, held in list(unit.held.items()):
+                unit.take(sql.open_tasks(unit.cursor, identity))
                 held.happen(ResumeRequested(admitted=True))
             write_all(unit)

@@ -40,6 +40,7 @@ def request_pause(execution: UUID, request: PauseRequested | ResumeRequested) ->
     with unit_of([execution]) as unit:
         if execution not in unit.held:
             return None
+        unit.take(sql.open_tasks(unit.cursor, execution))
         return write(unit, unit.happen(execution, request))
 
 

@@ -18,7 +18,7 @@ from apps.workflows.engine.states import TERMINAL
 from apps.workflows.models import Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
-from apps.workflows.services.ledger import lanes
+from apps.workflows.services.ledger import lanes, rates
 
 # Words that `/workflows/…` and `/progress/…` use for something else.
 RESERVED = frozenset({"validate", "update", "ws", "ticket"})
@@ -132,6 +132,7 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
         created_at=workflow.updated_at,
     )
     lanes.make(graph_of(version.pk))
+    rates.make(graph_of(version.pk), now=workflow.updated_at)
     return version
 
 

@@ -81,6 +81,7 @@ class MemoryExecution:
         self.journal: list[tuple[datetime, Fact]] = []
         self._memory = memory
         self._start_child = start_child
+        self._course: Course | None = None  # of the transaction under way
 
     @property
     def ended(self) -> bool:
@@ -133,7 +134,9 @@ class MemoryExecution:
         course = Course(
             self.graph, self.state, self, now=memory.now, inputs=lambda: self.inputs, environment=memory.environment
         )
+        self._course = course
         yield course
+        self._course = None
         self._write(course)
         if claimed:
             self._mend_the_line()
@@ -141,7 +144,7 @@ class MemoryExecution:
     def happen(self, happening: Happening) -> Decision:
         """One happening in a transaction of its own."""
         with self.unit() as course:
-            if isinstance(happening, StopRequested | Signalled):
+            if isinstance(happening, StopRequested | Signalled | ResumeRequested):
                 course.known([self.all_tasks[name] for name in self.open])
             decision = course.happen(happening)
             if isinstance(happening, Signalled) and isinstance(decision, Accept):
@@ -164,7 +167,7 @@ class MemoryExecution:
         for name in course.changed:
             task = course.tasks[name]
             # As in the rows: nothing of a step that left nothing; of an item its absence would mean that it failed.
-            if task.outputs or (task.outputs is not None and (task.is_item or task.items)):
+            if task.outputs is not None and (task.outputs != {} or task.is_item):
                 self.left[name] = task.outputs
             if name in course.items:
                 self.about[name] = course.items[name]
@@ -183,6 +186,11 @@ class MemoryExecution:
             self.state = replace(
                 self.state, ready_at=max(min(moments), self._memory.now) if moments else None
             )  # fmt: skip
+
+    def under_way(self, name: str) -> tuple[int, Any]:
+        """Of a task in the transaction under way: its fencing number, and its item."""
+        assert self._course is not None, "a task is under way inside a transaction"  # noqa: S101
+        return self._course.tasks[name].fence, self._course.items.get(name)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,22 @@ from django.contrib import admin
 
 from apps.accounts.admin_base import PermissionModelAdmin
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Execution, Task
+from apps.workflows.models import Execution, Receiver, Task, Webhook
 from apps.workflows.services import executions
 
 pytestmark = pytest.mark.django_db
-PAGES = ["workflow", "execution", "task", "schedule", "performer"]
+PAGES = [
+    "workflow",
+    "execution",
+    "task",
+    "schedule",
+    "performer",
+    "lane",
+    "ratelimit",
+    "webhook",
+    "receiver",
+    "notification",
+]
 
 
 def cancel(client, *rows):
@@ -92,3 +103,18 @@ def test_an_owner_cancels_what_is_theirs_and_nothing_else(as_user, make_user, ma
     answer = cancel(as_user("sys"), running, own).content.decode()
     assert "this needs task:delete" in answer
     assert (status_of(own), status_of(running)) == (Status.CANCELLED, Status.PENDING)
+
+
+def test_sealed_values_are_shown_to_nobody(as_user, running):
+    now = running.created_at
+    stamps = {"created_at": now, "updated_at": now}
+    made = [
+        ("webhook", Webhook.objects.create(workflow=running.workflow, name="door", secret="sealed-1", **stamps)),
+        ("receiver", Receiver.objects.create(name="ops", kind="slack", target="sealed-2", secret="sealed-3", **stamps)),
+    ]
+    client = as_user("root", "admin")
+    for page, row in made:
+        for path in (f"/admin/workflows/{page}/", f"/admin/workflows/{page}/{row.pk}/change/"):
+            answer = client.get(path)
+            assert answer.status_code == 200
+            assert "sealed-" not in answer.content.decode()

@@ -8,7 +8,7 @@ from django.test import Client
 from guardian.shortcuts import assign_perm
 
 from apps.workflows.models import Event, Execution, Task, Workflow
-from apps.workflows.services import executions
+from apps.workflows.services import executions, follow
 from tests.integration.web.conftest import HTML, PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -118,6 +118,74 @@ def test_who_may_cancel_sees_the_button(as_user, running, set_env):
     assert "data-cancel" not in as_user("root").get(path).content.decode()
 
 
+def test_buttons_are_those_that_are_lawful_and_permitted(as_user, running, owner):
+    path = f"/ui/executions/{running.pk}"
+
+    def buttons(client):
+        page = client.get(path).content.decode()
+        return {verb for verb in ("pause", "resume", "retry", "fork", "cancel") if f"{running.pk}/{verb}" in page}
+
+    assert buttons(as_user("root", "admin")) == {"pause", "cancel"}
+    assert buttons(as_user("ann", "user")) == {"pause"}
+    assert buttons(as_user("gus", "guest")) == set()
+    executions.pause(running, by=owner)
+    assert buttons(as_user("ann")) == {"resume"}
+    executions.cancel(running, by=owner)
+    assert buttons(as_user("ann")) == {"retry", "fork"}
+
+
+def test_an_approval_is_a_form_for_those_who_may_give_it(as_user, make_workflow, owner, parsed):
+    form = {
+        "type": "object",
+        "properties": {
+            "amount": {"type": "integer", "title": HOSTILE}, "sure": {"type": "boolean"},
+            "size": {"enum": ["s", "m"]}, "more": {"type": "array"},
+        },
+        "required": ["amount"],
+    }  # fmt: skip
+    steps = [{"id": "ok", "approval": {"who": ["user"], "form": form}}]
+    execution = executions.start(make_workflow(steps=steps), by=owner)
+    path = f"/ui/executions/{execution.pk}"
+    answer = as_user("ann", "user").get(path)
+    fields = [(tag, given["name"]) for tag, given in parsed(answer).tags if "data-kind" in given]
+    assert fields[0] == ("input", "amount")
+    assert sorted(fields[1:]) == [("input", "sure"), ("select", "size"), ("textarea", "more")]
+    assert parsed(answer).blocked == []
+    assert "<script>alert" not in answer.content.decode()
+    for client in (as_user("owner"), as_user("gus", "guest"), as_user("sys", "system")):
+        page = client.get(path).content.decode()
+        assert "data-decide" not in page
+        assert "it waits for an approval by user" in page
+
+
+def test_many_items_are_one_row_with_a_count(as_user, make_workflow, owner, django_assert_max_num_queries):
+    steps = [{"id": "load", "python": "builtin.noop", "for_each": list(range(200))}]
+    execution = executions.start(make_workflow(steps=steps), by=owner)
+    late = Task.objects.get(execution=execution, step_id="load[150]")
+    Task.objects.filter(pk=late.pk).update(status="failed", ready_at=None, finished_at=execution.created_at)
+    client = as_user("ann", "user")
+    client.get("/ui/")
+    with django_assert_max_num_queries(22):
+        answer = client.get(f"/ui/executions/{execution.pk}")
+    (row,) = answer.context["steps"]
+    assert (row.count["total"], row.task.step_id) == (200, "load")
+    assert [item.step_id for item in row.items] == [*(f"load[{number}]" for number in range(50)), "load[150]"]
+    assert "0 of 200 items" in answer.content.decode()
+
+
+def test_related_executions_are_linked(as_user, make_workflow, owner, parsed):
+    make_workflow(name="Child", steps=[{"id": "x", "python": "builtin.noop"}])
+    parent = executions.start(make_workflow(name="Parent", steps=[{"id": "s", "workflow": {"id": "child"}}]), by=owner)
+    child = Execution.objects.get(workflow__slug="child")
+    client = as_user("ann", "user")
+    assert f"/ui/executions/{child.pk}" in parsed(client.get(f"/ui/executions/{parent.pk}")).links
+    assert f"/ui/executions/{parent.pk}" in parsed(client.get(f"/ui/executions/{child.pk}")).links
+    executions.cancel(parent, by=owner)
+    follow.sweep()
+    again = executions.retry(parent, by=owner)
+    assert f"/ui/executions/{parent.pk}" in parsed(client.get(f"/ui/executions/{again.pk}")).links
+
+
 def test_the_empty_start_page_says_what_to_do_first(as_user):
     page = as_user("ann", "user").get("/ui/").content.decode()
     assert "curl http://testserver/workflows" in page
@@ -131,7 +199,7 @@ def test_many_steps_are_cut_and_the_telling_ones_stay(as_user, make_workflow, ow
     Task.objects.filter(pk=last.pk).update(status="failed", ready_at=None, finished_at=execution.created_at)
     page = as_user("ann", "user").get(f"/ui/executions/{execution.pk}")
     assert len(page.context["steps"]) == 300
-    assert page.context["steps"][-1].pk == last.pk
+    assert page.context["steps"][-1].task.pk == last.pk
     assert "20 more" in page.content.decode()
 
 
@@ -143,7 +211,7 @@ def test_pages_need_few_queries(as_user, make_workflow, owner, django_assert_max
     with django_assert_max_num_queries(14):
         client.get("/ui/")
     execution = Execution.objects.first()
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(18):
         client.get(f"/ui/executions/{execution.pk}")
 
 

@@ -137,7 +137,7 @@ def test_a_tracker_is_only_stopped(api, make_user, client_of):
     from apps.workflows.services import trackers
 
     report = trackers.TrackerUpdate(workflow_id="outside", status=Status.IN_PROGRESS, percent=10, step_id="odd")
-    (execution,) = trackers.update([report], by=api.user)
+    (execution,) = trackers.update([report], by=make_user("agent"))
     shown = api.get(f"/executions/{execution.pk}").json()
     assert shown["allowed_actions"] == ["cancel"]
     for verb in ("pause", "resume", "signal/go", "retry", "fork"):

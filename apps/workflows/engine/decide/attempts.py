@@ -38,9 +38,7 @@ def _claimed(snapshot: Snapshot, event: Claimed, now: datetime) -> Decision:
     if task.status not in CLAIMABLE or task.ready_at is None or task.ready_at > now:
         return Reject(code="not_ready", reason=f"{task.step_id} is not ready")
     changes = Changes(snapshot, now)
-    if execution.status is Status.PENDING:
-        changes.have(status=Status.IN_PROGRESS, started_at=now)
-        changes.say("execution.started")
+    changes.begin_execution()
     total = snapshot.spec(task.step_id).total_timeout_seconds
     expires = task.expires_at or (now + timedelta(seconds=total) if total is not None else None)
     started = start(

@@ -28,6 +28,7 @@ from apps.workflows.engine.types import (
 )
 
 ITEMS, CHILD, TIMER, APPROVAL, SIGNAL, RETRY = "items", "execution", "timer", "approval", "signal:", "retry"
+LEAVE = "leave"  # to begin: the execution is paused, or held back by a limit
 
 
 def begin(snapshot: Snapshot, now: datetime, **data: Any) -> Accept:
@@ -213,6 +214,11 @@ def enter(changes: Changes, spec: StepSpec, task: TaskState, item: Any = NO_ITEM
     except ExpressionError as wrong:
         changes.fail(task, Status.FAILED, invalid("", wrong))
         return
+    if spec.kind == "workflow" and (changes.execution.held or changes.execution.status is Status.PAUSED):
+        kept = changes.wait(task, LEAVE, None)
+        changes.tell("task.waiting", kept, waiting_for=LEAVE)
+        return
+    changes.begin_execution()
     begun = replace(task, started_at=now)
     if spec.kind == "wait":
         _wait(changes, spec, begun, config)

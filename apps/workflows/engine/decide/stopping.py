@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from apps.workflows.engine.decide.opening import CHILD, ITEMS
-from apps.workflows.engine.expressions import ExpressionError, render
+from apps.workflows.engine.decide.opening import CHILD, ITEMS, LEAVE, enter
+from apps.workflows.engine.expressions import NO_ITEM, ExpressionError, render
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.moves import Changes, context_of
 from apps.workflows.engine.states import CLAIMABLE, EXECUTION_MOVES, TERMINAL, Status
@@ -36,6 +36,7 @@ def _paused(snapshot: Snapshot, event: PauseRequested, now: datetime) -> Decisio
 
 
 def _resumed(snapshot: Snapshot, event: ResumeRequested, now: datetime) -> Decision:
+    """The snapshot holds every open task: sub-workflows that were kept from starting start now."""
     execution = snapshot.execution
     changes = Changes(snapshot, now)
     if event.admitted:
@@ -48,9 +49,11 @@ def _resumed(snapshot: Snapshot, event: ResumeRequested, now: datetime) -> Decis
         changes.have(status=Status.IN_PROGRESS if execution.started_at else Status.PENDING)
     # A place in line that is too early costs one look.
     changes.line_up(now)
-    changes.say(
-        "execution.admitted" if event.admitted else "execution.resumed", **({"by": event.by} if event.by else {})
-    )
+    by = {"by": event.by} if event.by else {}
+    changes.say("execution.admitted" if event.admitted else "execution.resumed", **by)
+    for task in snapshot.tasks.values():
+        if task.waiting_for == LEAVE:
+            enter(changes, snapshot.spec(task.step_id), task, snapshot.items.get(task.step_id, NO_ITEM))
     return changes.accept()
 
 

@@ -4,11 +4,17 @@ from datetime import datetime, timedelta
 
 from django.db import connection
 
-from apps.workflows.engine.graph import Rate
+from apps.workflows.engine.graph import Graph, Rate
 from apps.workflows.models import RateLimit
 
 BUSY = timedelta(milliseconds=50)  # when another claim holds the bucket, look again after this
 SPREAD = timedelta(seconds=10)  # those refused at once come back within this time, not all together
+
+
+def make(graph: Graph, *, now: datetime) -> None:
+    """Have the buckets of a graph's steps exist, full."""
+    names = {spec.rate.name for spec in graph.steps.values() if spec.rate is not None}
+    RateLimit.objects.bulk_create([RateLimit(name=name, free_at=now) for name in sorted(names)], ignore_conflicts=True)
 
 
 def take(rate: Rate, *, now: datetime, refused: int = 0) -> datetime | None:
@@ -18,7 +24,6 @@ def take(rate: Rate, *, now: datetime, refused: int = 0) -> datetime | None:
     row that another claim holds is not waited for, so claims can never wait for each other in a ring.
     """
     gap = timedelta(minutes=1) / rate.per_minute
-    RateLimit.objects.bulk_create([RateLimit(name=rate.name, free_at=now)], ignore_conflicts=True)
     rows = RateLimit.objects.filter(name=rate.name)
     if connection.features.has_select_for_update:
         rows = rows.select_for_update(skip_locked=True)

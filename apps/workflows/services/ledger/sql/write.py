@@ -90,7 +90,7 @@ def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) 
              json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
         )  # fmt: skip
         # Of a step that left nothing, nothing is written; of an item its absence would mean that it failed.
-        if state.outputs or (state.outputs is not None and (state.is_item or state.items)):
+        if state.outputs is not None and (state.outputs != {} or state.is_item):
             left.append((json_in(state.outputs), key))
     if left:
         cast = "" if is_sqlite() else "::jsonb"
