@@ -4,7 +4,7 @@ Changes of rows are told only while somebody acts (a request, a command): `migra
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from django.apps import apps
 from django.contrib.auth import signals as auth_signals
@@ -23,6 +23,7 @@ from apps.core.errors import Conflict
 Outcome = AuditEntry.Outcome
 _VERBS: Mapping[str, str] = {"destroy": "delete", "partial_update": "update", "put": "update", "patch": "update"}
 _RIGHTS_CONFLICTS = frozenset({"last_admin", "builtin_role"})
+_NAMED: tuple[type[Model], ...] = (Role, Group)
 _TOLD = ("username", "email", "is_active")
 
 
@@ -35,11 +36,10 @@ def connect() -> None:
     auth_signals.user_login_failed.connect(_login_failed, dispatch_uid="audit.login_failed")
     pre_save.connect(_about_to_save, sender=User, dispatch_uid="audit.user_before")
     post_save.connect(_user_saved, sender=User, dispatch_uid="audit.user")
-    named: tuple[type[Model], ...] = (Role, Group)
-    for model in named:
+    for model in _NAMED:
         post_save.connect(_saved, sender=model, dispatch_uid=f"audit.{model.__name__}")
-    for gone in (*named, User):
-        post_delete.connect(_deleted, sender=gone, dispatch_uid=f"audit.{gone.__name__}.deleted")
+    for model in (*_NAMED, cast("type[Model]", User)):
+        post_delete.connect(_deleted, sender=model, dispatch_uid=f"audit.{model.__name__}.deleted")
     for through in (User.roles.through, User.groups.through, Role.permissions.through):
         m2m_changed.connect(_members_changed, sender=through, dispatch_uid=f"audit.{through.__name__}")
     for grant in apps.get_models():
