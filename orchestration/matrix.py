@@ -186,17 +186,13 @@ def expected(rule: Rule, caller: str, relation: str) -> Answer:
         granted = relation == "read" and permission.endswith(":read")
         return permission in roles or relation in ("own", "shared") or granted
 
-    match rule.kind:
-        case "role":
-            return "yes" if rule.permission in roles else "403"
-        case "account" | "lists":
-            return "yes"
-        case "named":
-            return "yes" if may(rule.permission) else "403"
-    if not may(rule.sees):
-        return "404"
+    if rule.kind in ("account", "lists"):
+        return "yes"
+    if rule.kind in ("role", "named"):
+        return "yes" if (rule.permission in roles if rule.kind == "role" else may(rule.permission)) else "403"
     own = rule.kind == "object" or relation == "own" or P.SYSTEM_UPDATE in roles
-    return "yes" if may(rule.permission) and own else "403"
+    let_in: Answer = "yes" if may(rule.permission) and own else "403"
+    return let_in if may(rule.sees) else "404"
 
 
 def expected_in_admin(page: str, verb: str, caller: str) -> Answer:

@@ -18,7 +18,7 @@ from apps.accounts.audit.models import AuditEntry
 from apps.accounts.audit.recording import Actor, actor_of, present_actor, record, seldom
 from apps.accounts.models import Role, User
 from apps.core.api import viewsets
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, PlatformError
 
 Outcome = AuditEntry.Outcome
 _VERBS: Mapping[str, str] = {"destroy": "delete", "partial_update": "update", "put": "update", "patch": "update"}
@@ -86,12 +86,20 @@ def _changed(*, view: Any, request: Any, response: Any, **_: Any) -> None:
 def _refused(*, view: Any, request: Any, error: Exception, response: Any, **_: Any) -> None:
     """A refusal for want of a right, once a minute for each caller and object; nobody in particular is not told of."""
     denied = response.status_code == 403 or (isinstance(error, Conflict) and error.code in _RIGHTS_CONFLICTS)
-    if not denied or request is None or not request.user.is_authenticated:
+    if not denied or request is None or not _is_known(request):
         return
     noun, verb = words_of(view, request)
     identity = str(next(iter(view.kwargs.values()), ""))
     if seldom(f"{request.user.pk}:{noun}.{verb}:{identity[:100]!a}"):
         record(f"{noun}.{verb}", object_type=noun, object_id=identity, outcome=Outcome.DENIED)
+
+
+def _is_known(request: Any) -> bool:
+    """Whether the caller is an account: a credential that did not hold is asked for again, and refuses again."""
+    try:
+        return bool(request.user.is_authenticated)
+    except PlatformError:
+        return False
 
 
 # --- logins -----------------------------------------------------------------------------------------------------------

@@ -95,7 +95,11 @@ def _measure(request: HttpRequest) -> None:
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """NUL is in no path or query of ours, and PostgreSQL answers it with an error deep inside."""
+    """NUL is in no path or query of ours, and PostgreSQL answers it with an error deep inside; so do libraries that
+    read a length which is no number."""
+    declared = str(request.META.get("CONTENT_LENGTH") or "0")
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
+        return problem_response(request, Invalid("The header Content-Length must be a whole number."))
     _measure(request)
     if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
         return problem_response(request, Invalid("NUL is not allowed in a path or a query."))

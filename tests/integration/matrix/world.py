@@ -38,6 +38,11 @@ class World:
     things: dict[tuple[str, str], Thing] = field(default_factory=dict)
     clients: dict[str, Client] = field(default_factory=dict)
 
+    def log_in(self, caller):
+        """Give the client of an account a new token."""
+        token = tokens.issue(User.objects.get(pk=self.users[caller].pk)).access_token
+        self.clients[caller].defaults["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
     def thing(self, caller, relation):
         return self.things[("", "foreign") if relation in ("foreign", "-") else (caller, relation)]
 
@@ -62,13 +67,13 @@ def build():
     world, stranger = World(), User.objects.create(username="stranger")
     world.things["", "foreign"] = made("foreign", stranger)
     for number, caller in enumerate(CALLERS):
-        world.clients[caller] = client = Client(raise_request_exception=True)
+        world.clients[caller] = Client(raise_request_exception=True)
         if caller == NOBODY:
             continue
         user = world.users[caller] = User.objects.create(username=f"caller-{number}")
         if caller != NO_ROLE:
             user.roles.add(Role.objects.get(name=caller))
-        client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {tokens.issue(user).access_token}"
+        world.log_in(caller)
         for relation in RELATIONS[:3]:
             thing = made(f"{relation}-{number}", user if relation == "own" else stranger)
             world.things[caller, relation] = thing
