@@ -157,7 +157,9 @@ def main() -> int:
     unexplained = [mutant for mutant in survivors if mutant.name not in EQUIVALENT]
     for mutant in survivors:
         print(f"survived: {mutant.name}: {EQUIVALENT.get(mutant.name, 'nothing noticed it')}")
-    print(f"mutants: {len(found) - len(survivors)} of {len(found)} killed, {len(survivors) - len(unexplained)} equivalent")
+    print(
+        f"mutants: {len(found) - len(survivors)} of {len(found)} killed, {len(survivors) - len(unexplained)} equivalent"
+    )
     return 1 if unexplained else 0
 
 

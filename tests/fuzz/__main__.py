@@ -1,4 +1,4 @@
-"""`make fuzz`: volleys of hostile requests, seed after seed, for `SECONDS` (default 600); goes on where the ledger ends.
+"""`make fuzz`: volleys of hostile requests, seed after seed, for `SECONDS` (default 600), from where the ledger ends.
 
 Each volley meets a fresh world in a database of its own and is followed by a look at every list. The ledger is written
 after each, so that a run may be stopped at any time. `SEED=N` repeats one volley and prints what was wrong.
@@ -58,10 +58,10 @@ def _run():
 
 def volley(seed):
     """One volley in a fresh database."""
-    from django.test.utils import get_runner, setup_test_environment, teardown_test_environment
-
     from django.conf import settings
     from django.core.cache import cache
+    from django.test.utils import get_runner, setup_test_environment, teardown_test_environment
+
     from tests.fuzz import attack, generated
     from tests.integration.matrix import world as worlds
 

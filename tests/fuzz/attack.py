@@ -14,8 +14,9 @@ PLACE = "@@literal@@"
 SLOW = 5.0  # seconds: no answer takes so long, whatever is sent
 FORBIDDEN = ("Traceback (most recent", "django.db", "SELECT ", "/site-packages/", "psycopg", "sqlite3.", "hunter2")
 HEADERS = (
-    "Idempotency-Key", "X-Request-ID", "Accept", "Accept-Language", "X-Forwarded-For", "Origin", "Host", "If-None-Match",
-    "If-Modified-Since", "Range", "Cookie", "Authorization", "webhook-id", "webhook-timestamp", "webhook-signature",
+    "Idempotency-Key", "X-Request-ID", "Accept", "Accept-Language", "X-Forwarded-For", "Origin", "Host",
+    "If-None-Match", "If-Modified-Since", "Range", "Cookie", "Authorization", "webhook-id", "webhook-timestamp",
+    "webhook-signature",
     "X-GitHub-Delivery", "X-Hub-Signature-256", "Referer", "X-CSRFToken", "traceparent", "Content-Length",
 )  # fmt: skip
 LISTS = (

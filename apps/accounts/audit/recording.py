@@ -5,6 +5,7 @@ platform itself.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def record(
 
 def seldom(key: str, seconds: int = 60) -> bool:
     """Whether nothing with this key was told for so long: what a caller may repeat at will is told once a minute."""
-    return bool(cache.add(f"audit:{key}", 1, seconds))
+    # As a digest: what a caller sent is no key for every cache.
+    return bool(cache.add(f"audit:{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}", 1, seconds))
 
 
 @contextlib.contextmanager
