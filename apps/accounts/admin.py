@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.accounts import api_tokens, forms, services
 from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
 from apps.accounts.models import ApiToken, Permission, Role, User
 from apps.accounts.permissions import Permission as P
 from apps.accounts.permissions import Role as RoleName

@@ -175,3 +175,6 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+from apps.accounts.audit.models import AuditEntry, AuditHead  # noqa: E402, F401  # rows of this app, too

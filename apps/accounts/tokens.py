@@ -25,6 +25,7 @@ from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
+from apps.accounts.audit import record
 from apps.accounts.models import RefreshFamily, RefreshToken, User
 from apps.core.errors import Unauthenticated
 
@@ -141,6 +142,7 @@ def _rotate(claims: Claims) -> tuple[User, Pair] | None:
     if not RefreshToken.objects.filter(pk=claims.jti, family=family, used_at=None).update(used_at=now):
         RefreshFamily.objects.filter(pk=family.pk).update(revoked_at=now)
         logger.warning("a spent refresh token was used again; its family is revoked", extra={"user": str(user.pk)})
+        record("auth.refresh-reuse", obj=user, outcome="denied")
         return None
     family.tokens.filter(expires_at__lt=now).delete()
     RefreshFamily.objects.filter(pk=family.pk).update(expires_at=now + _Refresh.lifetime)

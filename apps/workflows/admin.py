@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.audit import record
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows.engine.states import TERMINAL, Status
@@ -143,7 +145,9 @@ class ExecutionAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"{execution.pk}: this needs {P.TASK_DELETE.value}.", messages.ERROR)
                 continue
             try:
-                executions.cancel(execution, by=request.user)  # type: ignore[arg-type]  # the site lets in users only
+                with transaction.atomic():
+                    executions.cancel(execution, by=request.user)  # type: ignore[arg-type]  # the site lets in users only
+                    record("execution.cancel", obj=execution)
             except PlatformError as refusal:
                 self.message_user(request, f"{execution.pk}: {refusal.detail}.", messages.WARNING)
             else:

@@ -11,9 +11,10 @@ from rest_framework.response import Response
 
 from apps.accounts import api_tokens, tokens
 from apps.accounts.api import serializers
+from apps.accounts.audit import Actor, record
 from apps.accounts.models import User
 from apps.accounts.permissions import holds_by_role, permissions_of, require_person, roles_of, scope_of
-from apps.accounts.ratelimit import LoginAttempt
+from apps.accounts.ratelimit import LoginAttempt, client_address
 from apps.core.api.parsers import FormParser, JSONParser
 from apps.core.api.viewsets import AUTHENTICATED, OPEN, GenericAPIView
 from apps.core.errors import Unauthenticated
@@ -25,6 +26,7 @@ class TokenView(GenericAPIView):
     """Log in: a username and password for a pair of tokens."""
 
     required_permissions = {"POST": OPEN}
+    untold = frozenset({"POST"})  # told below, with the account that logged in
     authentication_classes = []  # a stale token or a cookie has no say here
     parser_classes = FORM_OR_JSON
     serializer_class = serializers.CredentialsSerializer
@@ -41,13 +43,16 @@ class TokenView(GenericAPIView):
         if not isinstance(user, User):
             raise Unauthenticated("The username or the password is wrong.", code="invalid_credentials")
         attempt.succeeded()
-        return Response(_answer(user, tokens.issue(user)))
+        pair = tokens.issue(user)
+        record("auth.login", obj=user, actor=Actor.of(user, address=client_address(request._request)))
+        return Response(_answer(user, pair))
 
 
 class RefreshView(GenericAPIView):
     """The next pair of tokens."""
 
     required_permissions = {"POST": OPEN}
+    untold = frozenset({"POST"})  # each half hour of each login; `tokens` tells of a reuse
     authentication_classes = []
     parser_classes = FORM_OR_JSON
     serializer_class = serializers.RefreshSerializer

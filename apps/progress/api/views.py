@@ -99,6 +99,7 @@ class UpdateView(Idempotent, GenericAPIView):
     """Reports from outside."""
 
     required_permissions = {"POST": Permission.PROGRESS_UPDATE}
+    untold = frozenset({"POST"})  # the journal of the execution tells
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.UpdateSerializer
 
@@ -138,6 +139,7 @@ class TicketView(GenericAPIView):
     """A way into the socket for pages that cannot send a header."""
 
     required_permissions = {"POST": Permission.PROGRESS_READ}
+    untold = frozenset({"POST"})  # the socket that it opens is told of
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.TicketSerializer
 

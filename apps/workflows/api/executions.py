@@ -93,6 +93,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         "logs": Permission.TASK_READ,
     }
     gated_actions = frozenset(required_permissions)
+    together = frozenset({"partial_update", "cancel", "pause", "resume", "signal", "retry", "fork"})
     queryset = Execution.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

@@ -50,6 +50,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         "reject": Permission.TASK_EXECUTE,
     }
     gated_actions = frozenset(required_permissions) - {"create"}
+    together = frozenset({"partial_update", "approve", "reject", "create"})
     queryset = Task.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"
