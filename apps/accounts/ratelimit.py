@@ -94,9 +94,10 @@ class LoginAttempt:
         if not self._enabled:
             return
         rate = settings.ENV.RATE_LIMIT_LOGIN
-        tried = _count(request, "login", self._key, rate)
-        # The window of a key depends on the key alone, so both counts are of the same window.
+        # The window of a key depends on the key alone, so both counts are of the same window. What was taken back is
+        # read first: what others take back after this attempt was counted must not make room for it.
         passed = _count(request, "login-passed", self._key, rate, increment=False)
+        tried = _count(request, "login", self._key, rate)
         if tried["count"] - passed["count"] > tried["limit"]:
             # A refused attempt was not tried at all and uses up nothing.
             self.succeeded()
