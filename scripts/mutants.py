@@ -40,7 +40,7 @@ EQUIVALENT: dict[str, str] = {
     "apps/accounts/permissions.py `user is not None` became `user is None`": "the same answer, by way of a thread",
     "apps/accounts/grants.py `user is None or not user.is_authenticated or (not user.is_active)` lost "
     "`not user.is_authenticated`": "nobody in particular is not active either",
-    "apps/accounts/grants.py `True` became `False`": "of no rows, flat or not, there are none",
+    "apps/accounts/grants.py column 68: `True` became `False`": "of no rows, flat or not, there are none",
 }
 _FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -80,7 +80,7 @@ def _flipped(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         yield f"`{ast.unparse(node)}` lost its `not`", node.operand
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield f"`{node.value}` became `{not node.value}`", ast.Constant(value=not node.value)
+        yield f"column {node.col_offset}: `{node.value}` became `{not node.value}`", ast.Constant(value=not node.value)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and "Q(" in ast.unparse(node):
         yield f"`{ast.unparse(node)}` lost its right side", node.left
         yield f"`{ast.unparse(node)}` lost its left side", node.right

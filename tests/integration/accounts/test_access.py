@@ -289,6 +289,9 @@ def test_grants_on_objects_are_the_users_and_their_groups_while_active(make_user
     assert not list(objects_granted(make_user("eve", "admin"), "workflow:read", RoleRow))
     assert not list(objects_granted(AnonymousUser(), "workflow:read", RoleRow))
     assert not list(objects_granted(None, "workflow:read", RoleRow))
+    flagged = make_user("zoe")
+    flagged.is_superuser = True
+    assert not list(objects_granted(flagged, "workflow:read", RoleRow))
     ann.is_active = False
     assert not list(objects_granted(ann, "workflow:read", RoleRow))
     permissions.forget(ann)
