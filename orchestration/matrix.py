@@ -28,12 +28,14 @@ class Rule:
     """How a route decides. `sees` is what makes the object be there at all: without it the answer is 404.
 
     - `open`: no credential is asked for. `signed`: a signature is what counts, so everybody without one gets 401.
+    - `mine`: what belongs to the caller's account; that of another is not there. `shares`: the workflow's owner, or
+      `system:admin`, among those who may read it.
     - `account`: any account. `role`: by role alone. `lists`: any account, who is shown what he may see.
     - `object`: by role, by owning the workflow, or by a grant on it. `theirs`: besides, what is changed is the caller's
       own, or he holds `system:update`. `named`: as `object`; what is not there cannot be told from what is foreign.
     """
 
-    kind: Literal["open", "signed", "account", "role", "lists", "object", "theirs", "named"]
+    kind: Literal["open", "signed", "account", "mine", "role", "lists", "object", "theirs", "named", "shares"]
     permission: str = ""
     sees: str = ""
 
@@ -42,7 +44,9 @@ def _object(permission: P, sees: P = P.WORKFLOW_READ) -> Rule:
     return Rule(kind="object", permission=permission, sees=sees)
 
 
-OPEN, SIGNED, ACCOUNT = Rule(kind="open"), Rule(kind="signed"), Rule(kind="account")
+OPEN, SIGNED, ACCOUNT, MINE = Rule(kind="open"), Rule(kind="signed"), Rule(kind="account"), Rule(kind="mine")
+ADMINISTER = Rule(kind="role", permission=P.SYSTEM_ADMIN)
+SHARES = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.WORKFLOW_READ)
 READ, EXECUTE = _object(P.WORKFLOW_READ), _object(P.WORKFLOW_EXECUTE)
 PROGRESS = _object(P.PROGRESS_READ, P.PROGRESS_READ)
 TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
@@ -65,6 +69,24 @@ ROUTES: Mapping[str, Rule] = {
     "POST /auth/logout": ACCOUNT,
     "POST /auth/logout-all": ACCOUNT,
     "GET /auth/me": ACCOUNT,
+    "GET /auth/explain": ACCOUNT,
+    "POST /auth/password": ACCOUNT,
+    "POST /auth/reset-password": OPEN,
+    "GET /auth/api-tokens": ACCOUNT,
+    "POST /auth/api-tokens": ACCOUNT,
+    "GET /auth/api-tokens/{id}": MINE,
+    "DELETE /auth/api-tokens/{id}": MINE,
+    "GET /users": ADMINISTER,
+    "POST /users": ADMINISTER,
+    "GET /users/{id}": ADMINISTER,
+    "PUT /users/{id}": ADMINISTER,
+    "DELETE /users/{id}": ADMINISTER,
+    "POST /users/{id}/reset-password": ADMINISTER,
+    "GET /roles": ADMINISTER,
+    "POST /roles": ADMINISTER,
+    "GET /roles/{name}": ADMINISTER,
+    "PUT /roles/{name}": ADMINISTER,
+    "DELETE /roles/{name}": ADMINISTER,
     "GET /audit": OPERATED,
     "GET /schema": DOCS,
     "GET /docs": DOCS,
@@ -90,6 +112,9 @@ ROUTES: Mapping[str, Rule] = {
     "DELETE /workflows/{id}": _object(P.WORKFLOW_DELETE),
     "GET /workflows/{id}/versions": READ,
     "GET /workflows/{id}/versions/diff": READ,
+    "GET /workflows/{id}/grants": SHARES,
+    "PUT /workflows/{id}/grants": SHARES,
+    "DELETE /workflows/{id}/grants": SHARES,
     "GET /workflows/{id}/plan": READ,
     "POST /workflows/{id}/plan": READ,
     "POST /workflows/{id}/execute": EXECUTE,
@@ -108,6 +133,7 @@ ROUTES: Mapping[str, Rule] = {
     "GET /executions/{id}/logs": TASK,
     "GET /executions/{id}/events": READ,
     "GET /tasks": TASKS,
+    "POST /tasks": Rule(kind="role", permission=P.TASK_CREATE),
     "GET /tasks/{id}": TASK,
     "PATCH /tasks/{id}": _object(P.TASK_UPDATE, P.TASK_READ),
     "GET /tasks/{id}/why": TASK,
@@ -144,6 +170,7 @@ ROUTES: Mapping[str, Rule] = {
 
 _ALL, _VIEW = ("view", "add", "change", "delete"), ("view",)
 ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
+    "accounts/apitoken": (P.SYSTEM_ADMIN, ("view", "delete")),
     "accounts/auditentry": (P.SYSTEM_READ, _VIEW),
     "accounts/permission": (P.SYSTEM_READ, _VIEW),
     "accounts/role": (P.SYSTEM_ADMIN, _ALL),
@@ -151,6 +178,8 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "auth/group": (P.SYSTEM_ADMIN, _ALL),
     "workflows/workflow": (P.WORKFLOW_READ, _VIEW),
     "workflows/execution": (P.WORKFLOW_READ, _VIEW),
+    "workflows/workflowgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
+    "workflows/workflowuserpermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/task": (P.TASK_READ, _VIEW),
     "workflows/schedule": (P.WORKFLOW_READ, _VIEW),
     "workflows/webhook": (P.WORKFLOW_READ, _VIEW),
@@ -171,7 +200,9 @@ def held(caller: str) -> frozenset[str]:
 
 def relations(rule: Rule) -> tuple[str, ...]:
     """The relations that make a difference to this rule; one dash where none does."""
-    return RELATIONS if rule.kind in ("object", "theirs", "named") else ("-",)
+    if rule.kind == "mine":
+        return ("own", "foreign")
+    return RELATIONS if rule.kind in ("object", "theirs", "named", "shares") else ("-",)
 
 
 def expected(rule: Rule, caller: str, relation: str) -> Answer:
@@ -188,10 +219,16 @@ def expected(rule: Rule, caller: str, relation: str) -> Answer:
 
     if rule.kind in ("account", "lists"):
         return "yes"
+    own = relation == "own"
+    if rule.kind == "mine":
+        return "yes" if own else "404"
     if rule.kind in ("role", "named"):
         return "yes" if (rule.permission in roles if rule.kind == "role" else may(rule.permission)) else "403"
-    own = rule.kind == "object" or relation == "own" or P.SYSTEM_UPDATE in roles
-    let_in: Answer = "yes" if may(rule.permission) and own else "403"
+    if rule.kind == "shares":
+        allowed = own or rule.permission in roles
+    else:
+        allowed = may(rule.permission) and (rule.kind == "object" or own or P.SYSTEM_UPDATE in roles)
+    let_in: Answer = "yes" if allowed else "403"
     return let_in if may(rule.sees) else "404"
 
 

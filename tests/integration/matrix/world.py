@@ -8,7 +8,7 @@ from django.test import Client
 from guardian.shortcuts import assign_perm
 
 from apps.accounts import tokens
-from apps.accounts.models import Role, User
+from apps.accounts.models import ApiToken, Role, User
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Execution, Task, Workflow
 from apps.workflows.services import executions, receivers, schedules, trackers, webhooks, workflows
@@ -28,6 +28,7 @@ class Thing:
     webhook: object
     schedule: object
     tracker: str
+    api_token: object
 
 
 @dataclass
@@ -59,7 +60,8 @@ def made(name, owner):
     if tracked is None:
         tracked = workflows.create_tracker(report.workflow_id, by=owner)
     schedule = schedules.create(workflow, wanted, by=owner)
-    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id)
+    token = ApiToken.objects.create(owner=owner, name=name, digest=name, expires_at=datetime(2100, 1, 1, tzinfo=UTC))
+    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token)
 
 
 def build():
@@ -91,11 +93,19 @@ def path_of(route, thing):
     head = path.split("/")[1]
     identity = {
         "workflows": thing.workflow.slug, "executions": thing.execution.pk, "tasks": thing.task.pk,
-        "schedules": thing.schedule.pk, "webhooks": thing.webhook.pk,
+        "schedules": thing.schedule.pk, "webhooks": thing.webhook.pk, "auth": thing.api_token.pk,
     }.get(head, "")  # fmt: skip
-    name = {"monitoring": "dagger_workers", "executions": "go", "queues": "default", "notifications": "ops"}.get(
-        head, ""
-    )
+    if head == "users":
+        identity = User.objects.get_or_create(username="somebody")[0].pk
+    if head == "roles":
+        Role.objects.get_or_create(name="custom")
+    name = {
+        "monitoring": "dagger_workers",
+        "executions": "go",
+        "queues": "default",
+        "notifications": "ops",
+        "roles": "custom",
+    }.get(head, "")
     for place, value in {
         "{id}": identity, "{name}": name, "{workflow_id}": thing.workflow.slug, "{slug}": thing.workflow.slug,
         "{execution_id}": thing.execution.pk,
