@@ -61,13 +61,13 @@ def test_only_the_ledger_speaks_sql():
 
 
 def test_a_status_is_moved_only_by_the_engine():
-    """`status=` in a `replace(…)`, or an assignment to `.status`, is the engine's alone."""
+    """`status=` in a `…._replace(…)`, or an assignment to `.status`, is the engine's alone."""
     offenders = []
     for path in SOURCES:
         if path.is_relative_to(APPS / "workflows" / "engine"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("replace", "dataclasses.replace"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("replace", "_replace"):
                 offenders += [f"{relative(path)}:{node.lineno}" for k in node.keywords if k.arg == "status"]
             if isinstance(node, ast.Assign) and any(
                 isinstance(t, ast.Attribute) and t.attr == "status" and ast.unparse(t.value) not in ("self", "response")

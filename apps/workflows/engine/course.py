@@ -6,7 +6,6 @@ memory. A course lasts as long as one transaction.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Protocol
 
 from apps.workflows.engine.decide import decide
@@ -17,9 +16,11 @@ from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.engine.types import (
     Accept,
     ChildEnded,
+    Claimed,
     Closing,
     Command,
     Decision,
+    Deferred,
     ExecutionState,
     Fact,
     Found,
@@ -43,6 +44,7 @@ from apps.workflows.engine.types import (
 
 MAX_GATHERED = 16 * 2**20  # characters of the outputs of a step's items, put together
 
+_OF_ITSELF = (Claimed, Deferred, Progressed)  # of nobody else's concern
 _OF_THE_WHOLE = (StopRequested, PauseRequested, ResumeRequested, Signalled, Closing)
 
 
@@ -74,6 +76,15 @@ class Store(Protocol):
         """Start another workflow as this task; gives the error where it cannot be."""
 
 
+def neighbours(graph: Graph, name: str, happening: Happening) -> list[str]:
+    """The tasks that deciding on `happening`, which is about the task `name`, looks at."""
+    step = step_of(name)
+    near = [name] if step == name else [name, step]
+    if not isinstance(happening, _OF_ITSELF):
+        near += graph.dependants.get(step, ())
+    return near
+
+
 class Course:
     """One execution with the tasks of it that were read."""
 
@@ -90,7 +101,7 @@ class Course:
         self.graph = graph
         self.state = state
         self.now = now
-        self._read_inputs = inputs
+        self._inputs = inputs
         self.environment = environment
         self.tasks: dict[str, TaskState] = {}
         self.outputs: dict[str, Any] = {}
@@ -106,23 +117,10 @@ class Course:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def inputs(self) -> Mapping[str, Any]:
-        """The execution's inputs, read when somebody asks."""
-        return self._read_inputs()
-
     def known(self, tasks: Iterable[TaskState]) -> None:
         """Take in tasks that were read; what is known already stays as this transaction has changed it."""
         for task in tasks:
             self.tasks.setdefault(task.step_id, task)
-
-    def near(self, name: str, happening: Happening) -> list[str]:
-        """The tasks that deciding on `happening` looks at."""
-        step = step_of(name)
-        near = [name] if step == name else [name, step]
-        if not isinstance(happening, Progressed):
-            near += self.graph.dependants.get(step, ())
-        return near
 
     def read(self, names: Iterable[str]) -> None:
         """Have these tasks read, where they exist."""
@@ -156,7 +154,7 @@ class Course:
             graph=self.graph,
             execution=self.state,
             tasks=self.tasks,
-            inputs=self.inputs,
+            read_inputs=self._inputs,
             outputs=self.outputs,
             environment=self.environment,
             items=self.items,
@@ -192,7 +190,7 @@ class Course:
         if isinstance(happening, _OF_THE_WHOLE):
             return
         name = happening.step_id
-        self.read(self.near(name, happening))
+        self.read(neighbours(self.graph, name, happening))
         spec = self.graph.steps.get(step_of(name))
         if spec is not None and not isinstance(happening, Progressed) and (spec.cache is not None or spec.own):
             self.read_outputs(spec.reads)

@@ -1,5 +1,6 @@
 """The shape of a version: its steps, who waits for whom, and each step's rules. Immutable, cached by version id."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +93,11 @@ class StepSpec:
     def opens_on_outputs(self) -> bool:
         """Whether what is read of other steps is needed as soon as it is opened, not only when it is claimed."""
         return self.when is not None or self.for_each is not None or self.own or self.cache is not None
+
+    @cached_property
+    def has_templates(self) -> bool:
+        """Whether its configuration holds a `${…}` to be replaced."""
+        return "${" in json.dumps(self.config, ensure_ascii=False, default=str)
 
     @property
     def takes_stdin(self) -> bool:

@@ -1,7 +1,6 @@
 """How tasks change, and with them their execution's counts: the building blocks of `decide`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,7 +62,7 @@ class Changes:
 
     def have(self, **values: Any) -> None:
         """Change the execution itself."""
-        self.execution = replace(self.execution, **values)
+        self.execution = self.execution._replace(**values)
 
     def say(self, kind: str, **data: Any) -> None:
         """A line of the journal about the execution."""
@@ -81,7 +80,7 @@ class Changes:
         if execution.held or execution.status is Status.PAUSED or self.stopping:
             return
         if execution.ready_at is None or execution.ready_at > at:
-            self.execution = replace(execution, ready_at=at)
+            self.execution = execution._replace(ready_at=at)
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -102,7 +101,7 @@ class Changes:
             whole = self.task(step_of(after.step_id))
             if whole.items and whole.status not in TERMINAL:
                 percent = min(MOST_BEFORE_THE_END, max(0.0, whole.percent + delta / whole.items))
-                self.put(whole, replace(whole, percent=percent))
+                self.put(whole, whole._replace(percent=percent))
             return
         points = self.execution.points + delta
         percent = min(MOST_BEFORE_THE_END, round(points / max(1, len(self.snapshot.graph.steps)), 2))
@@ -175,7 +174,7 @@ def _move(task: TaskState, to: Status, **values: Any) -> TaskState:
     """The task in another status. The only place where one changes; the engine proposes lawful moves only."""
     lawful = task.status is to or to in TASK_MOVES[task.status]
     assert lawful, f"{task.step_id}: {task.status} → {to} is no lawful move"  # noqa: S101
-    return replace(task, status=to, **values)
+    return task._replace(status=to, **values)
 
 
 def start(task: TaskState, **values: Any) -> TaskState:
@@ -194,7 +193,7 @@ def about(execution: ExecutionState) -> dict[str, Any]:
 
 def context_of(snapshot: Snapshot, item: Any = NO_ITEM) -> Context:
     """What templates of this execution may refer to."""
-    return Context(inputs=snapshot.inputs, steps=snapshot.outputs, environment=snapshot.environment, item=item)
+    return Context(inputs=snapshot.read_inputs(), steps=snapshot.outputs, environment=snapshot.environment, item=item)
 
 
 def stale(task: TaskState, fence: int) -> Reject | Ignore | None:

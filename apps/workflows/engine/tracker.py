@@ -5,7 +5,7 @@ only the law of `states` and the promise that progress never falls limit what ma
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,8 +59,7 @@ def _of_whole(snapshot: Snapshot, reported: Reported, now: datetime) -> Decision
         return Reject(code="terminal", reason=f"it has ended as {before.status.value}")
     if not _lawful(EXECUTION_MOVES, before.status, to):
         return Reject(code="invalid_transition", reason=f"it is {before.status.value} and cannot become {to.value}")
-    execution = replace(
-        before,
+    execution = before._replace(
         status=to,
         message=message,
         percent=_percent(before.percent, reported.percent, to),
@@ -84,7 +83,7 @@ def _begun(before: ExecutionState, after: ExecutionState) -> list[Fact]:
     """The line that tells of the beginning, where this is it; what it begins with is told by the next line."""
     if before.started_at is not None or after.started_at is None:
         return []
-    return [_about(replace(before, status=Status.IN_PROGRESS), "execution.started", {})]
+    return [_about(before._replace(status=Status.IN_PROGRESS), "execution.started", {})]
 
 
 def _end(snapshot: Snapshot, execution: ExecutionState, facts: list[Fact], reported: Reported, now: datetime) -> Accept:
@@ -100,20 +99,19 @@ def _end(snapshot: Snapshot, execution: ExecutionState, facts: list[Fact], repor
             continue
         begun = task.status is Status.IN_PROGRESS
         to = (Status.COMPLETED if begun else Status.SKIPPED) if well else Status.CANCELLED
-        ended = replace(
-            task,
+        ended = task._replace(
             status=to,
             percent=_percent(task.percent, task.percent, to),
             finished_at=now,
             lease_owner="",
             lease_expires_at=None,
         )
-        execution = replace(execution, open_tasks=execution.open_tasks - 1)
+        execution = execution._replace(open_tasks=execution.open_tasks - 1)
         tasks.append(ended)
         # The whole is at 100 when it is told as completed, not a line earlier (I7).
         facts.append(_of(f"task.{to.value}", ended, snapshot.execution, {"ended_with": "execution"}))
     error = None if well or execution.status is Status.CANCELLED else _error(execution.status, execution.message)
-    execution = replace(execution, error=error, deadline_at=None, finished_at=now)
+    execution = execution._replace(error=error, deadline_at=None, finished_at=now)
     about = {**reported.data, **({"error": error} if error else {})}
     facts.append(_about(execution, f"execution.{execution.status.value}", about))
     return Accept(execution=execution, tasks=tuple(tasks), facts=tuple(facts))
@@ -128,13 +126,13 @@ def _of_step(snapshot: Snapshot, reported: Reported, now: datetime) -> Decision:
     after = _moved(before, reported, now)
     started = execution
     if execution.status is Status.PENDING and to is not Status.PENDING:
-        started = replace(execution, status=Status.IN_PROGRESS, started_at=now)
+        started = execution._replace(status=Status.IN_PROGRESS, started_at=now)
     facts = _begun(execution, started)
-    execution = replace(_weighed(started, known, after), deadline_at=now + STALE_AFTER)
+    execution = _weighed(started, known, after)._replace(deadline_at=now + STALE_AFTER)
     begins = after.fence > before.fence
     if begins and to is not Status.IN_PROGRESS:
         # Who reports left the beginning out; in the journal every move is one that the law knows.
-        facts.append(_of("task.started", replace(before, status=Status.IN_PROGRESS, fence=after.fence), started, {}))
+        facts.append(_of("task.started", before._replace(status=Status.IN_PROGRESS, fence=after.fence), started, {}))
     unchanged = known is not None and (to, after.message, after.percent) == (known.status, known.message, known.percent)
     if not unchanged or reported.data:
         ended = f"task.{to.value}" if to in TERMINAL else "task.progress"
@@ -176,8 +174,7 @@ def _moved(before: TaskState, reported: Reported, now: datetime) -> TaskState:
     message = before.message if reported.message is None else reported.message
     works = to in (Status.IN_PROGRESS, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.TIMED_OUT)
     begins = works and (before.status is Status.PENDING or (to is Status.IN_PROGRESS and before.status is not to))
-    return replace(
-        before,
+    return before._replace(
         status=to,
         percent=_percent(before.percent, reported.percent, to),
         message=message,
@@ -199,7 +196,7 @@ def _weighed(execution: ExecutionState, before: TaskState | None, after: TaskSta
     percent = execution.percent
     if points >= 0:
         percent = max(percent, min(MOST_BEFORE_THE_END, round(points / total, 2)))
-    return replace(execution, tasks_total=total, open_tasks=opened, failed_tasks=failed, points=points, percent=percent)
+    return execution._replace(tasks_total=total, open_tasks=opened, failed_tasks=failed, points=points, percent=percent)
 
 
 def _lawful(moves: Mapping[Status, frozenset[Status]], before: Status, to: Status) -> bool:

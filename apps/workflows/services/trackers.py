@@ -15,11 +15,12 @@ from apps.accounts.permissions import Permission, holds
 from apps.core.errors import Conflict, Denied, Invalid, Problem
 from apps.workflows import signals
 from apps.workflows.engine import tracker
+from apps.workflows.engine.course import neighbours
 from apps.workflows.engine.decide import decide
 from apps.workflows.engine.ids import new_execution_id
 from apps.workflows.engine.states import EXECUTION_MOVES, TASK_MOVES, TERMINAL, Status
 from apps.workflows.engine.types import Accept, Decision, ExecutionState, Fact, Ignore, Progressed, Reject
-from apps.workflows.models import Execution, Workflow, WorkflowVersion
+from apps.workflows.models import Execution, Trigger, Workflow, WorkflowVersion
 from apps.workflows.selectors.progress import execution_key
 from apps.workflows.services.ledger import Unit, sql, unit_of
 from apps.workflows.services.ledger.turn import ended_of
@@ -202,18 +203,9 @@ class _Batch:
             version_id=version.pk,
             seq=0,
             priority=0,
-            inputs="{}",
             trace_id=uuid.uuid4().hex,
             state=state,
-        )
-        Execution.objects.create(
-            id=row.id,
-            workflow=workflow,
-            version=version,
-            trace_id=row.trace_id,
-            requested_by=self.by,
-            created_at=now,
-            updated_at=now,
+            birth=sql.Birth(inputs={}, trigger=str(Trigger.CALLER), requested_by=self.by.pk),
         )
         self.unit.hold([row])
         about = {"status": Status.PENDING.value, "percent_complete": 0.0, "overall_percent": 0.0, "steps": 0}
@@ -276,7 +268,7 @@ class _Batch:
         message = task.message if one.message is None else one.message
         happening = Progressed(step_id=task.step_id, fence=task.fence, percent=one.percent, message=message)
         held = self.unit.held[target.pinned]
-        held.read(held.near(task.step_id, happening))
+        held.read(neighbours(held.graph, task.step_id, happening))
         decision = decide(held.snapshot(), happening, self.unit.now)
         if isinstance(decision, Accept) and one.data:
             facts = tuple(replace(fact, data={**one.data, **fact.data}) for fact in decision.facts)

@@ -6,7 +6,7 @@ told to it.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -161,7 +161,7 @@ class MemoryExecution:
 
     def told_parent(self) -> None:
         """The task that waited for it knows of its end."""
-        self.state = replace(self.state, owes_parent=False)
+        self.state = self.state._replace(owes_parent=False)
 
     def _write(self, course: Course) -> None:
         for name in course.changed:
@@ -171,20 +171,19 @@ class MemoryExecution:
                 self.left[name] = task.outputs
             if name in course.items:
                 self.about[name] = course.items[name]
-            self.all_tasks[name] = replace(task, outputs=None)
+            self.all_tasks[name] = task._replace(outputs=None)
             if task.status in OPEN:
                 self.open.setdefault(name)
             else:
                 self.open.pop(name, None)
         self.journal += [(course.now, fact) for fact in course.facts]
         self.outputs_left = course.state.outputs or self.outputs_left
-        self.state = replace(course.state, outputs=None)
+        self.state = course.state._replace(outputs=None)
 
     def _mend_the_line(self) -> None:
         if self.state.ready_at is not None:
             moments = [moment for name in self.open if (moment := self.all_tasks[name].ready_at) is not None]
-            self.state = replace(
-                self.state, ready_at=max(min(moments), self._memory.now) if moments else None
+            self.state = self.state._replace(ready_at=max(min(moments), self._memory.now) if moments else None
             )  # fmt: skip
 
     def under_way(self, name: str) -> tuple[int, Any]:

@@ -7,7 +7,7 @@ from apps.core.errors import Invalid
 from apps.workflows.models import Event, Task
 from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import executions, leases
-from apps.workflows.services.ledger import lists, turn
+from apps.workflows.services.ledger import kept, turn
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import accepted, check_rows, claim, done, drive, failed, statuses, wanted
 
@@ -64,7 +64,7 @@ def test_no_more_than_max_parallel_are_open_and_rows_come_as_they_are_needed(mak
     seen = []
     reports = []
     while True:
-        lists._remembered.clear()
+        kept._lists.forget()
         result = turn(reports, wanted(16))
         seen += [task.step_id for task in result.claimed]
         opened = Task.objects.filter(execution=execution, step_id__startswith="fan[", finished_at=None).count()

@@ -1,7 +1,6 @@
 """What performers do: they take tasks and report what became of their attempts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -64,7 +63,7 @@ def _deferred(snapshot: Snapshot, event: Deferred, now: datetime) -> Decision:
     if task.status not in CLAIMABLE or task.ready_at is None:
         return Reject(code="not_ready", reason=f"{task.step_id} is not in line")
     changes = Changes(snapshot, now)
-    changes.put(task, replace(task, ready_at=event.until, waiting_for=event.waiting_for))
+    changes.put(task, task._replace(ready_at=event.until, waiting_for=event.waiting_for))
     return changes.accept()
 
 
@@ -161,7 +160,7 @@ def _progressed(snapshot: Snapshot, event: Progressed, now: datetime) -> Decisio
     if percent == task.percent and event.message == task.message:
         return Ignore(reason="nothing new")
     changes = Changes(snapshot, now)
-    further = replace(task, percent=percent, message=event.message)
+    further = task._replace(percent=percent, message=event.message)
     changes.put(task, further)
     changes.tell("task.progress", further, message=event.message)
     return changes.accept()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,7 +48,7 @@ def begin(snapshot: Snapshot, now: datetime, **data: Any) -> Accept:
         done = [name for name in spec.depends_on if name in kept]
         waiting_on = len(spec.depends_on) - len(done)
         met = len(done) * _meets(spec, Status.COMPLETED)
-        changes.add(replace(task, waiting_on=waiting_on, met=met))
+        changes.add(task._replace(waiting_on=waiting_on, met=met))
         if not waiting_on:
             opened.append(spec)
     for spec in opened:
@@ -58,7 +57,7 @@ def begin(snapshot: Snapshot, now: datetime, **data: Any) -> Accept:
 
 
 def _reuse(changes: Changes, task: TaskState, outputs: Any) -> None:
-    reused = replace(task, status=Status.COMPLETED, percent=100.0, finished_at=changes.now, outputs=outputs)
+    reused = task._replace(status=Status.COMPLETED, percent=100.0, finished_at=changes.now, outputs=outputs)
     changes.put(task, reused)
     changes.tell("task.reused", reused)
 
@@ -73,7 +72,7 @@ def _settled(snapshot: Snapshot, event: Settled, now: datetime) -> Decision:
         before, spec = snapshot.tasks[dependant], snapshot.graph.steps[dependant]
         if before.status in TERMINAL:
             continue
-        told = replace(before, waiting_on=before.waiting_on - 1, met=before.met + _meets(spec, ended.status))
+        told = before._replace(waiting_on=before.waiting_on - 1, met=before.met + _meets(spec, ended.status))
         changes.put(before, told)
         if not told.waiting_on:
             open_task(changes, spec, told)
@@ -127,7 +126,7 @@ def _expand(changes: Changes, spec: StepSpec, task: TaskState) -> None:
     kept = {n: name for n in range(len(items)) if (name := item_name(spec.id, n)) in changes.snapshot.kept}
     changes.lists[spec.id] = items
     left = len(items) - len(kept)
-    counted = replace(task, items=len(items), waiting_on=left, met=len(kept))
+    counted = task._replace(items=len(items), waiting_on=left, met=len(kept))
     waiting = changes.wait(counted, ITEMS, None, started_at=changes.now)
     changes.tell("task.waiting", waiting, waiting_for=ITEMS, items=len(items))
     for number, name in kept.items():
@@ -143,7 +142,7 @@ def _expand(changes: Changes, spec: StepSpec, task: TaskState) -> None:
 def _items_made(snapshot: Snapshot, event: ItemsMade, now: datetime) -> Decision:
     spec, whole = snapshot.graph.steps[event.step_id], snapshot.tasks[event.step_id]
     changes = Changes(snapshot, now)
-    changes.put(whole, replace(whole, next_item=event.next_item))
+    changes.put(whole, whole._replace(next_item=event.next_item))
     for number, value in event.items.items():
         item = TaskState(
             ordinal=item_ordinal(spec.ordinal, number),
@@ -161,9 +160,9 @@ def _item_settled(changes: Changes, ended: TaskState) -> None:
     if whole.status in TERMINAL:
         return
     good = ended.status in (Status.COMPLETED, Status.SKIPPED)
-    told = replace(whole, waiting_on=whole.waiting_on - 1, met=whole.met + good)
+    told = whole._replace(waiting_on=whole.waiting_on - 1, met=whole.met + good)
     if not good and told.error is None and ended.error:
-        told = replace(told, error={**ended.error, "step_id": ended.step_id})
+        told = told._replace(error={**ended.error, "step_id": ended.step_id})
     changes.put(whole, told)
     if changes.stopping:
         if not told.waiting_on:
@@ -219,7 +218,7 @@ def enter(changes: Changes, spec: StepSpec, task: TaskState, item: Any = NO_ITEM
         changes.tell("task.waiting", kept, waiting_for=LEAVE)
         return
     changes.begin_execution()
-    begun = replace(task, started_at=now)
+    begun = task._replace(started_at=now)
     if spec.kind == "wait":
         _wait(changes, spec, begun, config)
         return

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -93,7 +92,7 @@ def _stop_requested(snapshot: Snapshot, event: StopRequested, now: datetime) -> 
     for whole in wholes:
         # Items that have no task yet will have none.
         now_open = changes.task(whole.step_id)
-        left = replace(now_open, waiting_on=running[whole.step_id], next_item=whole.items)
+        left = now_open._replace(waiting_on=running[whole.step_id], next_item=whole.items)
         changes.put(now_open, left)
         if not left.waiting_on:
             changes.stop(left)

@@ -1,7 +1,6 @@
 """What tasks wait for has come: a time, a limit on time, a person's word, a signal, another execution's end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -104,7 +103,7 @@ def _child_ended(snapshot: Snapshot, event: ChildEnded, now: datetime) -> Decisi
     elif may_retry(spec.retry, failures=failures, error=error):
         delay = retry_delay(spec.retry, retry=failures, seed=f"{task.ordinal}:{failures}:{task.started_at}")
         again = changes.wait(
-            replace(task, failures=failures, error=error, percent=0.0), RETRY, now + timedelta(seconds=delay)
+            task._replace(failures=failures, error=error, percent=0.0), RETRY, now + timedelta(seconds=delay)
         )
         changes.tell("task.retrying", again, error=error, delay_seconds=round(delay, 3), failures=failures)
     else:

@@ -70,30 +70,18 @@ def new_execution(
         version_id=version.pk,
         seq=0,
         priority=priority,
-        inputs=sql.json_in(inputs) or "{}",
         trace_id=origin.trace_id,
         state=state,
         parent_task=origin.parent_task,
         concurrency_key=key,
-    )
-    Execution.objects.create(
-        id=row.id,
-        workflow_id=version.workflow_id,
-        version=version,
-        priority=priority,
-        inputs=inputs,
-        trace_id=origin.trace_id,
-        trigger=origin.trigger,
-        origin=origin.of,
-        parent_task_id=origin.parent_task,
-        owes_parent=state.owes_parent,
-        held=state.held,
-        concurrency_key=key,
-        schedule=origin.schedule,
-        scheduled_for=origin.scheduled_for,
-        requested_by=origin.by,
-        created_at=now,
-        updated_at=now,
+        birth=sql.Birth(
+            inputs=inputs,
+            trigger=str(origin.trigger),
+            origin=origin.of.pk if origin.of else None,
+            schedule=origin.schedule.pk if origin.schedule else None,
+            scheduled_for=origin.scheduled_for,
+            requested_by=origin.by.pk if origin.by else None,
+        ),
     )
     unit.hold([row])
     held = unit.held[row.id]
@@ -130,7 +118,7 @@ def start_child(unit: Unit, parent: Held, name: str, config: Mapping[str, Any]) 
     by = _on_behalf_of(parent)
     if by is None or not Workflow.objects.visible_to(by, Permission.WORKFLOW_EXECUTE).filter(pk=workflow.pk).exists():
         return _refused(f"who started this may not execute the workflow `{slug}`")
-    if circle := _circle(parent.row, workflow.pk):
+    if circle := _circle(unit, parent.row, workflow.pk):
         return _refused(circle)
     number = config.get("version") or workflow.version_number
     version = workflow.versions.filter(number=number).first()
@@ -163,11 +151,15 @@ def _refused(message: str) -> Mapping[str, Any]:
 
 
 def _on_behalf_of(parent: Held) -> User | None:
+    if parent.row.birth:  # it has no row yet
+        who = parent.row.birth.requested_by
+        by = User.objects.filter(pk=who).first() if who else None
+        return by or Workflow.objects.select_related("owner").get(pk=parent.row.workflow_id).owner
     found = Execution.objects.select_related("requested_by", "workflow__owner").get(pk=parent.row.id)
     return found.requested_by or found.workflow.owner
 
 
-def _circle(row: sql.ExecutionRow, workflow: UUID) -> str:
+def _circle(unit: Unit, row: sql.ExecutionRow, workflow: UUID) -> str:
     """Why a sub-workflow would go round in a circle; empty where it does not."""
     above, parent = row.workflow_id, row.parent_task
     for _ in range(MOST_DEEP):
@@ -175,7 +167,11 @@ def _circle(row: sql.ExecutionRow, workflow: UUID) -> str:
             return "a workflow cannot be a step of itself, not by way of others either"
         if parent is None:
             return ""
-        above, parent = Execution.objects.values_list("workflow_id", "parent_task_id").get(pk=execution_of(parent))
+        held = unit.held.get(execution_of(parent))
+        if held:
+            above, parent = held.row.workflow_id, held.row.parent_task
+        else:
+            above, parent = Execution.objects.values_list("workflow_id", "parent_task_id").get(pk=execution_of(parent))
     return f"sub-workflows stand at most {MOST_DEEP} deep in each other"
 
 

@@ -173,8 +173,9 @@ def resolve(unit: Unit, taken: Sequence[tuple[UUID, str]]) -> tuple[ClaimedTask,
         held, spec = unit.held[execution], unit.spec(execution, step)
         task = held.tasks[step]
         try:
-            context = context_of(held.snapshot(), held.items.get(step, NO_ITEM))
-            config = render(spec.config, context) if spec.config else {}
+            config = spec.config
+            if spec.has_templates:
+                config = render(config, context_of(held.snapshot(), held.items.get(step, NO_ITEM)))
         except ExpressionError as wrong:
             error = {"type": "invalid", "message": str(wrong), "retryable": False}
             unit.happen(execution, Failed(step_id=step, fence=task.fence, error=error))

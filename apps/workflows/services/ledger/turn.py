@@ -12,7 +12,8 @@ from uuid import UUID
 from django.db import DataError, IntegrityError
 
 from apps.workflows import signals
-from apps.workflows.engine.ids import execution_of, ordinal_of, step_ordinal
+from apps.workflows.engine.course import neighbours
+from apps.workflows.engine.ids import execution_of, ordinal_of, step_of, step_ordinal
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.engine.types import (
     Accept,
@@ -26,10 +27,10 @@ from apps.workflows.engine.types import (
     Released,
     Stopped,
 )
-from apps.workflows.selectors.graphs import slug_of
-from apps.workflows.services.ledger import sql
+from apps.workflows.selectors.graphs import graph_of, slug_of
+from apps.workflows.services.ledger import kept, sql
 from apps.workflows.services.ledger.claim import ClaimedTask, Wanted, claim, resolve
-from apps.workflows.services.ledger.unit import Unit, unit_of
+from apps.workflows.services.ledger.unit import Unit, id_of, unit_of
 
 Outcome = Completed | Failed | Stopped | Released | Lost | Progressed
 
@@ -72,7 +73,7 @@ def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
     own step; the others are not harmed. Raises what the database raises when it is out of reach.
     """
     try:
-        with unit_of({execution_of(report.task_id) for report in reports}) as unit:
+        with unit_of({execution_of(report.task_id) for report in reports}, _neighbours(reports)) as unit:
             return _turn(unit, reports, wanted)
     except (DataError, IntegrityError, ValueError, TypeError, sql.FencedError) as error:
         if len(reports) > 1:
@@ -94,11 +95,21 @@ def _turn(unit: Unit, reports: Sequence[Report], wanted: Wanted | None) -> Turn:
     answers = tuple(_answer(unit, report) for report in reports)
     taken = claim(unit, wanted) if wanted and wanted.slots > 0 else []
     claimed = resolve(unit, taken)
-    unit.flush()
-    _write_logs(unit, reports, answers)
+    unit.flush(_logs(reports, answers))
     # Where nothing moved, looking again at once would find the same.
     more = _announce(unit, moved=bool(reports or taken))
     return Turn(answers=answers, claimed=claimed, more=more, due_at=unit.next_due())
+
+
+def _neighbours(reports: Sequence[Report]) -> set[UUID]:
+    """The tasks that deciding on these reports looks at, where this process knows the graphs of their executions."""
+    near = set()
+    for report in reports:
+        execution, name = execution_of(report.task_id), report.happening.step_id
+        version = kept.versions.known(execution)
+        if version is not None and (graph := graph_of(version)) and step_of(name) in graph.steps:
+            near |= {id_of(execution, graph, one) for one in neighbours(graph, name, report.happening)}
+    return near
 
 
 def _read_neighbourhoods(unit: Unit, reports: Sequence[Report]) -> None:
@@ -108,7 +119,7 @@ def _read_neighbourhoods(unit: Unit, reports: Sequence[Report]) -> None:
         held = unit.held.get(execution)
         spec = held.graph.by_ordinal.get(step_ordinal(ordinal)) if held else None
         if held and spec:
-            near += [(execution, name) for name in held.near(report.happening.step_id, report.happening)]
+            near += [(execution, one) for one in neighbours(held.graph, report.happening.step_id, report.happening)]
     unit.read(near)
 
 
@@ -124,15 +135,14 @@ def _answer(unit: Unit, report: Report) -> Decision:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def _write_logs(unit: Unit, reports: Sequence[Report], answers: Sequence[Decision]) -> None:
-    """Keep the log lines of every report whose lease held (a repeated one wrote its lines the first time)."""
-    rows = [
+def _logs(reports: Sequence[Report], answers: Sequence[Decision]) -> list[tuple[UUID, int, int, str, str]]:
+    """The log lines of every report whose lease held (a repeated one wrote its lines the first time)."""
+    return [
         (report.task_id, report.happening.fence, line.number, line.stream, line.text)
         for report, answer in zip(reports, answers, strict=True)
         if isinstance(answer, Accept) or (isinstance(answer, Ignore) and isinstance(report.happening, Progressed))
         for line in report.logs
     ]
-    sql.insert_logs(unit.cursor, rows, at=unit.now)
 
 
 def _announce(unit: Unit, *, moved: bool) -> bool:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.workflows.engine.course import Course
 from apps.workflows.engine.graph import Graph, StepSpec
@@ -16,7 +15,7 @@ from apps.workflows.engine.states import TERMINAL
 from apps.workflows.engine.types import Decision, Fact, Happening, TaskState
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.graphs import graph_of
-from apps.workflows.services.ledger import children, lists, results, sql
+from apps.workflows.services.ledger import children, kept, results, sql
 
 
 class Held(Course):
@@ -29,14 +28,15 @@ class Held(Course):
             row.state,
             _Rows(unit, row, graph),
             now=unit.now,
-            inputs=lambda: sql.json_out(row.inputs) or {},
+            inputs=lambda: row.birth.inputs if row.birth else kept.inputs_of(unit.cursor, row.id),
             environment=allowed_environment(),
         )
         self.row = row
         self.had_ready = row.state.ready_at is not None  # others of its tasks could be claimed before this transaction
         self.read_fence: dict[str, int] = {}  # of tasks that are rows already
         self.claimed = False
-        self.dirty = False
+        self.dirty = row.birth is not None
+        self._ids: dict[str, UUID] = {}
 
     def accept(self, decision: Decision) -> Decision:
         """As every course; and the row is to be written."""
@@ -47,22 +47,40 @@ class Held(Course):
 
     def told_parent(self) -> None:
         """The task that waited for this execution knows of its end."""
-        self.state = replace(self.state, owes_parent=False)
+        self.state = self.state._replace(owes_parent=False)
         self.dirty = True
 
     def take(self, rows: Iterable[sql.TaskRow]) -> None:
         """Take in tasks as their rows tell them."""
         for row in rows:
-            self.read_fence.setdefault(row.state.step_id, row.state.fence)
-            self.known([row.state])
+            name = row.state.step_id
+            self._ids[name] = row.id
+            self.read_fence.setdefault(name, row.state.fence)
+            self.tasks.setdefault(name, row.state)
 
     def task_id(self, name: str) -> UUID:
         """The id of a task by its name."""
-        known = self.tasks.get(name)
-        return task_id(self.row.id, known.ordinal) if known else _id_of(self.row.id, self.graph, name)
+        if name not in self._ids:
+            known = self.tasks.get(name)
+            self._ids[name] = task_id(self.row.id, known.ordinal) if known else id_of(self.row.id, self.graph, name)
+        return self._ids[name]
+
+    def changes(self) -> Iterator[sql.Change]:
+        """The tasks that are to be written."""
+        for name in self.changed:
+            fence = self.read_fence.get(name)
+            item = self.items.get(name) if fence is None or name in self.listed else None
+            yield sql.Change(self.task_id(name), self.row.id, self.tasks[name], fence, item)
+
+    def number_facts(self) -> Iterator[tuple[UUID, int, Fact]]:
+        """Its new journal lines with their numbers."""
+        for fact in self.facts:
+            self.row.seq += 1
+            yield self.row.id, self.row.seq, fact
 
 
-def _id_of(execution: UUID, graph: Graph, name: str) -> UUID:
+def id_of(execution: UUID, graph: Graph, name: str) -> UUID:
+    """The id of a task by its name. Raises KeyError for a step that the graph does not have."""
     step, item = graph.steps[step_of(name)].ordinal, item_of(name)
     return task_id(execution, step if item is None else item_ordinal(step, item))
 
@@ -74,7 +92,7 @@ class _Rows:
         self._unit, self._row, self._graph = unit, row, graph
 
     def _ids(self, names: Iterable[str]) -> dict[UUID, str]:
-        return {_id_of(self._row.id, self._graph, name): name for name in names}
+        return {id_of(self._row.id, self._graph, name): name for name in names}
 
     def tasks(self, names: Iterable[str]) -> Iterable[TaskState]:
         """Those of these tasks that are rows."""
@@ -94,7 +112,7 @@ class _Rows:
 
     def list_of(self, step: str) -> Sequence[Any]:
         """The list of an opened step."""
-        return lists.list_of(self._unit.cursor, _id_of(self._row.id, self._graph, step))
+        return kept.list_of(self._unit.cursor, id_of(self._row.id, self._graph, step))
 
     def signals(self) -> Mapping[str, Any]:
         """The signals that have come."""
@@ -120,15 +138,18 @@ class Unit:
         self.cursor = cursor
         self.now = now
         self.held: dict[UUID, Held] = {}
-        self.written: list[sql.Written | None] = []
         self.line_goes_on = False  # more executions may stand in line than were looked at
 
     @classmethod
-    def of(cls, cursor: sql.Cursor, executions: Iterable[UUID]) -> "Unit":
-        """A unit over these executions, locked all at once in the order of their ids; others may follow by `hold`."""
-        rows, now = sql.lock_and_look_at_the_clock(cursor, executions)
+    def of(cls, cursor: sql.Cursor, executions: Iterable[UUID], near: Iterable[UUID] = ()) -> "Unit":
+        """A unit over these executions, locked all at once in the order of their ids, with these tasks of theirs.
+
+        Others may follow by `hold`.
+        """
+        rows, tasks, now = sql.look(cursor, executions, near)
         unit = cls(cursor, now)
         unit.hold(rows)
+        unit.take(row for row in tasks if row.execution_id in unit.held)
         return unit
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -138,6 +159,7 @@ class Unit:
         for row in rows:
             if row.id not in self.held:
                 self.held[row.id] = Held(self, row)
+                kept.versions.put(row.id, row.version_id)
 
     def take(self, rows: Iterable[sql.TaskRow]) -> list[sql.TaskRow]:
         """Take in tasks of held executions; what is known already stays as this transaction has changed it."""
@@ -181,33 +203,20 @@ class Unit:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Write everything; `check` is to follow before the commit."""
+    def flush(self, logs: Iterable[tuple[UUID, int, int, str, str]] = ()) -> None:
+        """Write everything, and these log lines (task, fence, number, stream, text)."""
         dirty = [held for held in self.held.values() if held.dirty]
-        written, new = [], []
-        for held in dirty:
-            for name in held.changed:
-                state, identity = held.tasks[name], held.task_id(name)
-                if name in held.read_fence:
-                    written.append((identity, state, held.read_fence[name]))
-                else:
-                    new.append(
-                        sql.TaskRow(id=identity, execution_id=held.row.id, state=state, item=held.items.get(name))
-                    )
-            for name in held.listed & held.read_fence.keys():
-                sql.write_item(self.cursor, held.task_id(name), held.items[name])
-        tasks = sql.write_tasks(self.cursor, written)
-        sql.insert_tasks(self.cursor, new)
         self._mend_the_line(dirty)
-        numbered: list[tuple[UUID, int, Fact]] = []
         for held in dirty:
-            for fact in held.facts:
-                held.row.seq += 1
-                numbered.append((held.row.id, held.row.seq, fact))
             held.row.state = held.state
-        sql.insert_events(self.cursor, numbered, at=self.now)
-        executions = sql.write_executions((held.row for held in dirty), at=self.now)
-        self.written += [tasks, executions]
+        batch = sql.Batch(
+            at=self.now,
+            executions=[held.row for held in dirty],
+            tasks=[change for held in dirty for change in held.changes()],
+            events=[line for held in dirty for line in held.number_facts()],
+            logs=list(logs),
+        )
+        sql.write(self.cursor, batch)
         children.follow_up(held for held in dirty if held.facts and held.state.status in TERMINAL)
 
     def next_due(self) -> datetime | None:
@@ -215,39 +224,32 @@ class Unit:
         changed = (held.tasks[name].due_at for held in self.held.values() for name in held.changed)
         return min((moment for moment in changed if moment is not None), default=None)
 
-    def check(self) -> None:
-        """Raise `sql.FencedError` when a row was not as it had been read."""
-        sql.check_written(self.written)
-
     def _mend_the_line(self, dirty: Iterable[Held]) -> None:
         """Give executions of which something was claimed their new place in the line: behind those that waited."""
-        unsure = []
         for held in dirty:
             if not held.claimed or held.state.ready_at is None:
                 continue
-            ready = [task.ready_at for task in held.tasks.values() if task.ready_at is not None]
-            if held.had_ready or ready:
-                unsure.append(held)
-            else:
-                held.state = replace(held.state, ready_at=None)
-        if unsure:
-            moments = sql.next_ready(self.cursor, (held.row.id for held in unsure))
-            for held in unsure:
-                moment = moments.get(held.row.id)
-                held.state = replace(held.state, ready_at=None if moment is None else max(moment, self.now))
+            moments = [task.ready_at for task in held.tasks.values() if task.ready_at is not None]
+            if held.had_ready:
+                # Of those that are known here it is known better than the rows tell.
+                others = sql.next_ready(self.cursor, held.row.id, map(held.task_id, held.tasks))
+                moments += [others] if others else []
+            moment = min(moments, default=None)
+            held.state = held.state._replace(ready_at=moment and max(moment, self.now))
 
 
 @contextmanager
-def unit_of(executions: Iterable[UUID]) -> Iterator[Unit]:
-    """One transaction over these executions, locked in the order of their ids; committed when the block ends.
+def unit_of(executions: Iterable[UUID], near: Iterable[UUID] = ()) -> Iterator[Unit]:
+    """One transaction over these executions, locked in the order of their ids, with these tasks of theirs read.
 
-    `flush` is the caller's. Raises `sql.FencedError` when a row was not as it had been read.
+    Committed when the block ends; `flush` is the caller's. Raises `sql.FencedError` when a row was not as it had been
+    read.
     """
-    with transaction.atomic():
-        with sql.pipelined() as cursor:
-            unit = Unit.of(cursor, executions)
-            yield unit
-        unit.check()
+    whole = not connection.in_atomic_block
+    with transaction.atomic(), sql.pipelined() as cursor:
+        yield Unit.of(cursor, executions, near)
+        if whole:
+            sql.commit_early()
 
 
 def lease_until(now: datetime, seconds: float) -> datetime:

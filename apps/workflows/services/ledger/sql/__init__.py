@@ -5,8 +5,7 @@ The ORM is right everywhere else; here a step has a fraction of a millisecond.
 
 from apps.workflows.services.ledger.sql.dialect import (
     Cursor,
-    ExecutionRow,
-    TaskRow,
+    commit_early,
     is_sqlite,
     json_in,
     json_out,
@@ -19,10 +18,11 @@ from apps.workflows.services.ledger.sql.dialect import (
 from apps.workflows.services.ledger.sql.read import (
     Lanes,
     Waiting,
+    inputs,
     items,
-    lock_and_look_at_the_clock,
     lock_executions,
     lock_line,
+    look,
     next_ready,
     open_tasks,
     outputs,
@@ -32,37 +32,28 @@ from apps.workflows.services.ledger.sql.read import (
     tasks_of_steps,
     waiting_workflows,
 )
-from apps.workflows.services.ledger.sql.write import (
-    FencedError,
-    Written,
-    check_written,
-    insert_events,
-    insert_logs,
-    insert_tasks,
-    write_executions,
-    write_item,
-    write_tasks,
-)
+from apps.workflows.services.ledger.sql.rows import Batch, Birth, Change, ExecutionRow, FencedError, TaskRow
+from apps.workflows.services.ledger.sql.write import write
 
 __all__ = [
+    "Batch",
+    "Birth",
+    "Change",
     "Cursor",
     "ExecutionRow",
     "FencedError",
     "Lanes",
     "TaskRow",
     "Waiting",
-    "Written",
-    "check_written",
-    "insert_events",
-    "insert_logs",
-    "insert_tasks",
+    "commit_early",
+    "inputs",
     "is_sqlite",
     "items",
     "json_in",
     "json_out",
-    "lock_and_look_at_the_clock",
     "lock_executions",
     "lock_line",
+    "look",
     "next_ready",
     "open_tasks",
     "outputs",
@@ -76,7 +67,5 @@ __all__ = [
     "uuid_in",
     "uuid_out",
     "waiting_workflows",
-    "write_executions",
-    "write_item",
-    "write_tasks",
+    "write",
 ]

@@ -12,8 +12,6 @@ from apps.workflows.engine.states import Status
 from apps.workflows.engine.types import ExecutionState, TaskState
 from apps.workflows.services.ledger.sql.dialect import (
     Cursor,
-    ExecutionRow,
-    TaskRow,
     is_sqlite,
     json_out,
     marks,
@@ -23,6 +21,7 @@ from apps.workflows.services.ledger.sql.dialect import (
     uuid_in,
     uuid_out,
 )
+from apps.workflows.services.ledger.sql.rows import ExecutionRow, TaskRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,27 +44,24 @@ _TASK_STATE = (
 
 
 _EXECUTION = (
-    "SELECT id, workflow_id, version_id, seq, priority, inputs, trace_id, parent_task_id, concurrency_key,"
+    "SELECT id, workflow_id, version_id, seq, priority, trace_id, parent_task_id, concurrency_key,"
     f" {_EXECUTION_STATE} FROM workflows_execution"
 )
 
 
 def _execution(row: Sequence[Any]) -> ExecutionRow:
-    identity, workflow, version, seq, priority, inputs, trace, parent, key = row[:9]
-    status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[9:19]
-    started, finished, error, held, owes = row[19:]
+    identity, workflow, version, seq, priority, trace, parent, key = row[:8]
+    status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[8:18]
+    started, finished, error, held, owes = row[18:]
     return ExecutionRow(
-        id=uuid_out(identity),
-        workflow_id=uuid_out(workflow),
-        version_id=uuid_out(version),
-        seq=seq,
-        priority=priority,
-        inputs=inputs,
-        trace_id=trace,
-        parent_task=uuid_out(parent) if parent else None,
-        concurrency_key=key,
-        state=ExecutionState(
-            status=Status(status),
+        uuid_out(identity),
+        uuid_out(workflow),
+        uuid_out(version),
+        seq,
+        priority,
+        trace,
+        ExecutionState(
+            status=STATUS[status],
             tasks_total=total,
             open_tasks=opened,
             failed_tasks=failed,
@@ -81,6 +77,8 @@ def _execution(row: Sequence[Any]) -> ExecutionRow:
             held=bool(held),
             owes_parent=bool(owes),
         ),
+        uuid_out(parent) if parent else None,
+        key,
     )
 
 
@@ -94,11 +92,14 @@ def lock_executions(cursor: Cursor, ids: Iterable[UUID]) -> list[ExecutionRow]:
 
 
 def _send_lock(cursor: Cursor, wanted: Sequence[UUID]) -> None:
-    lock = "" if is_sqlite() else " FOR UPDATE"
-    cursor.execute(
-        f"{_EXECUTION} WHERE id IN ({marks(len(wanted))}) ORDER BY id{lock}",
-        [uuid_in(identity) for identity in wanted],
-    )
+    where, values = _among(wanted)
+    cursor.execute(f"{_EXECUTION} WHERE id {where} ORDER BY id{'' if is_sqlite() else ' FOR UPDATE'}", values)
+
+
+def _among(ids: Iterable[UUID]) -> tuple[str, list[Any]]:
+    """That something is one of these; on PostgreSQL one statement for any number of them."""
+    values = [uuid_in(identity) for identity in ids]
+    return (f"IN ({marks(len(values))})", values) if is_sqlite() else ("= ANY(%s)", [values])
 
 
 # The workflows with an execution in line, each found by one probe of the index, with what its first one is.
@@ -176,6 +177,7 @@ def lock_line(cursor: Cursor, workflow: UUID, *, now: datetime, limit: int, lane
     return [_execution(row) for row in cursor.fetchall()]
 
 
+STATUS = {status.value: status for status in Status}
 _TASK = f"SELECT id, execution_id, {_TASK_STATE} FROM workflows_task"
 
 
@@ -184,12 +186,12 @@ def _task(row: Sequence[Any]) -> TaskRow:
     waiting_for, due, ends, items, next_item, owner, expires, percent, message, started, finished, error = row[12:]
     key = uuid_out(identity)
     return TaskRow(
-        id=key,
-        execution_id=uuid_out(execution),
-        state=TaskState(
+        key,
+        uuid_out(execution),
+        TaskState(
             ordinal=ordinal_of(key),
             step_id=step,
-            status=Status(status),
+            status=STATUS[status],
             queue=queue,
             lane=lane,
             waiting_on=waiting,
@@ -221,8 +223,11 @@ def _tasks(cursor: Cursor, where: str, values: Sequence[Any]) -> list[TaskRow]:
 
 def tasks(cursor: Cursor, ids: Iterable[UUID]) -> list[TaskRow]:
     """Tasks by id."""
-    wanted = [uuid_in(identity) for identity in ids]
-    return _tasks(cursor, f"id IN ({marks(len(wanted))})", wanted) if wanted else []
+    wanted = list(ids)
+    if not wanted:
+        return []
+    where, values = _among(wanted)
+    return _tasks(cursor, f"id {where}", values)
 
 
 def tasks_of_steps(cursor: Cursor, execution: UUID, steps: Iterable[str]) -> list[TaskRow]:
@@ -248,22 +253,25 @@ def ready_tasks(cursor: Cursor, shares: Mapping[UUID, int], *, now: datetime, la
     return [_task(row) for row in cursor.fetchall()]
 
 
-def next_ready(cursor: Cursor, executions: Iterable[UUID]) -> dict[UUID, datetime]:
-    """For each execution with a task to claim now or later, the earliest such moment."""
-    ids = [uuid_in(identity) for identity in executions]
+def next_ready(cursor: Cursor, execution: UUID, beside: Iterable[UUID]) -> datetime | None:
+    """The earliest moment at which a task of an execution may be claimed, those `beside` left out."""
+    left_out = [uuid_in(identity) for identity in beside]
+    where, values = ("NOT IN (" + marks(len(left_out)) + ")", left_out) if is_sqlite() else ("<> ALL(%s)", [left_out])
     cursor.execute(
-        f"SELECT execution_id, min(ready_at) FROM workflows_task WHERE execution_id IN ({marks(len(ids))})"
-        " AND ready_at IS NOT NULL GROUP BY execution_id",
-        ids,
+        f"SELECT ready_at FROM workflows_task WHERE execution_id = %s AND ready_at IS NOT NULL AND id {where}"
+        " ORDER BY ready_at LIMIT 1",
+        [uuid_in(execution), *values],
     )
-    return {uuid_out(execution): moment for execution, value in cursor.fetchall() if (moment := time_out(value))}
+    row = cursor.fetchone()
+    return time_out(row[0]) if row else None
 
 
 def _json_of(cursor: Cursor, column: str, ids: Iterable[UUID]) -> dict[UUID, Any]:
-    wanted = [uuid_in(identity) for identity in ids]
+    wanted = list(ids)
     if not wanted:
         return {}
-    cursor.execute(f"SELECT id, {column} FROM workflows_task WHERE id IN ({marks(len(wanted))})", wanted)
+    where, values = _among(wanted)
+    cursor.execute(f"SELECT id, {column} FROM workflows_task WHERE id {where}", values)
     return {uuid_out(identity): json_out(value) for identity, value in cursor.fetchall() if value is not None}
 
 
@@ -284,14 +292,30 @@ def signals(cursor: Cursor, execution: UUID) -> dict[str, Any]:
     return json_out(row[0]) if row else {}
 
 
-def lock_and_look_at_the_clock(cursor: Cursor, ids: Iterable[UUID]) -> tuple[list[ExecutionRow], datetime]:
-    """`lock_executions`, and the database's time once they are locked; one round trip in a pipeline."""
+def inputs(cursor: Cursor, execution: UUID) -> dict[str, Any]:
+    """The inputs of an execution."""
+    cursor.execute("SELECT inputs FROM workflows_execution WHERE id = %s", [uuid_in(execution)])
+    row = cursor.fetchone()
+    return json_out(row[0]) if row else {}
+
+
+def look(
+    cursor: Cursor, executions: Iterable[UUID], near: Iterable[UUID]
+) -> tuple[list[ExecutionRow], list[TaskRow], datetime]:
+    """These executions, locked, then these tasks of theirs and the database's time; one round trip in a pipeline."""
+    wanted = sorted(executions)
     if is_sqlite():
-        return lock_executions(cursor, ids), database_now()
-    wanted = sorted(ids)
+        rows = lock_executions(cursor, wanted)
+        return rows, tasks(cursor, near), database_now()
     if wanted:
         _send_lock(cursor, wanted)
-    clock = new_cursor()
-    clock.execute("SELECT clock_timestamp()")
-    (moment,) = clock.fetchone()
-    return [_execution(row) for row in cursor.fetchall()] if wanted else [], moment.astimezone(UTC)
+    # Not in the statement that waits for the lock: what that reads may be older than the lock.
+    after = new_cursor()
+    after.execute(
+        f"SELECT clock_timestamp(), t.* FROM (SELECT 1) AS one LEFT JOIN ({_TASK} WHERE id = ANY(%s)) AS t ON TRUE",
+        [list(near)],
+    )
+    found = after.fetchall()
+    moment: datetime = found[0][0]
+    read = [_task(row[1:]) for row in found if row[1] is not None]
+    return [_execution(row) for row in cursor.fetchall()] if wanted else [], read, moment.astimezone(UTC)

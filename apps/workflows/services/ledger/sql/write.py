@@ -1,178 +1,247 @@
-"""What a transaction writes: changed rows, and new lines of journal and log."""
+"""What a transaction writes, all of it at once: changed rows, and new lines of journal and log.
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+On PostgreSQL it is one statement, whatever there is to write: each table's rows go in as one JSON text, so the client
+binds a handful of values and the server keeps one plan for any number of rows.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
-from apps.workflows.engine.types import Fact, TaskState
 from apps.workflows.services.ledger.sql.dialect import (
     Cursor,
-    ExecutionRow,
-    TaskRow,
     is_sqlite,
     json_in,
     marks,
-    new_cursor,
     time_in,
     uuid_in,
 )
+from apps.workflows.services.ledger.sql.rows import Batch, Change, ExecutionRow, FencedError
 
-
-class FencedError(Exception):
-    """A row was not as it was read, although its execution was locked: the transaction must not be committed."""
-
-
-A_POINT = timedelta(minutes=1)
-
-# An update under way: the cursor that will know its count, the table, and how many rows there were to write.
-Written = tuple[Cursor, str, int]
-
-_TASK_TYPES = {
-    "id": "uuid", "status": "text", "waiting_on": "int", "met": "int", "fence": "bigint", "failures": "int",
-    "losses": "int", "ready_at": "timestamptz", "waiting_for": "text", "due_at": "timestamptz",
-    "expires_at": "timestamptz", "items": "int", "next_item": "int", "lease_owner": "text",
-    "lease_expires_at": "timestamptz", "percent": "float8", "message": "text", "error": "jsonb",
-    "started_at": "timestamptz", "finished_at": "timestamptz", "old_fence": "bigint",
+_TASK = {
+    "id": "uuid", "execution_id": "uuid", "step_id": "text", "queue": "text", "lane": "text",
+    "status": "text", "waiting_on": "int", "met": "int", "fence": "bigint", "failures": "int", "losses": "int",
+    "ready_at": "timestamptz", "waiting_for": "text", "due_at": "timestamptz", "expires_at": "timestamptz",
+    "items": "int", "next_item": "int", "lease_owner": "text", "lease_expires_at": "timestamptz",
+    "percent": "float8", "message": "text", "error": "jsonb", "started_at": "timestamptz",
+    "finished_at": "timestamptz", "outputs": "jsonb", "item": "jsonb",
 }  # fmt: skip
-_TASK_SET = [name for name in _TASK_TYPES if name not in ("id", "old_fence")]
-
-_EXECUTION_TYPES = {
-    "id": "uuid", "seq": "bigint", "status": "text", "tasks_total": "int", "open_tasks": "int",
-    "failed_tasks": "int", "points": "float8",
-    "percent": "float8", "message": "text", "ready_at": "timestamptz", "rank": "timestamptz", "held": "bool",
-    "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz",
-    "started_at": "timestamptz", "finished_at": "timestamptz",
-    "outputs": "jsonb", "error": "jsonb", "updated_at": "timestamptz",
+_TASK_BIRTH = 5  # the first columns never change
+_EXECUTION = {
+    "id": "uuid", "seq": "bigint", "status": "text", "tasks_total": "int", "open_tasks": "int", "failed_tasks": "int",
+    "points": "float8", "percent": "float8", "message": "text", "ready_at": "timestamptz", "rank": "timestamptz",
+    "held": "bool", "deadline_at": "timestamptz", "owes_parent": "bool", "cancel_requested_at": "timestamptz",
+    "started_at": "timestamptz", "finished_at": "timestamptz", "outputs": "jsonb", "error": "jsonb",
+    "updated_at": "timestamptz",
 }  # fmt: skip
-_EXECUTION_SET = [name for name in _EXECUTION_TYPES if name != "id"]
+_BIRTH = {
+    "workflow_id": "uuid", "version_id": "uuid", "priority": "smallint", "inputs": "jsonb", "trace_id": "text",
+    "trigger": "text", "origin_id": "uuid", "parent_task_id": "uuid", "concurrency_key": "text",
+    "schedule_id": "uuid", "scheduled_for": "timestamptz", "requested_by_id": "uuid", "created_at": "timestamptz",
+    "signals": "jsonb",
+}  # fmt: skip
+_EVENT = {"execution_id": "uuid", "seq": "bigint", "type": "text", "step_id": "text", "data": "jsonb"}
+_LOG = {"task_id": "uuid", "fence": "bigint", "number": "int", "stream": "text", "text": "text"}
+_KEPT_WHERE_NULL = ("outputs", "item")  # of tasks: None leaves them as they are
 
 
-def _update(
-    table: str, types: Mapping[str, str], names: Sequence[str], rows: Sequence[Sequence[Any]],
-    *, fenced: bool,
-) -> Written:  # fmt: skip
-    """Update rows whose values come in the order of `types`: `id` first, `old_fence` last where `fenced`."""
-    cursor = new_cursor()  # of its own: in a pipeline its count is asked for when all has been sent
+def write(cursor: Cursor, batch: Batch) -> None:
+    """Write it. Raises `FencedError` where a task was not as it was read; on PostgreSQL the next answer, or the commit,
+    raises it."""
     if is_sqlite():
-        settings = ", ".join(f"{name} = %s" for name in names)
-        condition = " AND fence = %s" if fenced else ""
-        ordered = [[*row[1 : len(names) + 1], row[0], *row[len(names) + 1 :]] for row in rows]
-        cursor.executemany(f"UPDATE {table} SET {settings} WHERE id = %s{condition}", ordered)
+        _write_sqlite(cursor, batch)
     else:
-        settings = ", ".join(f"{name} = v.{name}" for name in names)
-        one = "(" + ", ".join(f"%s::{kind}" for kind in types.values()) + ")"
-        condition = f" AND {table}.fence = v.old_fence" if fenced else ""
-        cursor.execute(
-            f"UPDATE {table} SET {settings} FROM (VALUES {', '.join([one] * len(rows))}) AS v({', '.join(types)})"
-            f" WHERE {table}.id = v.id{condition}",
-            [value for row in rows for value in row],
-        )
-    return cursor, table, len(rows)
+        _write_postgres(cursor, batch)
 
 
-def check_written(written: Iterable[Written | None]) -> None:
-    """Raise `FencedError` unless each update found every row as it was read."""
-    for done in written:
-        if done and done[0].rowcount != done[2]:
-            raise FencedError(f"{done[2]} rows of {done[1]} to write, {done[0].rowcount} as they were read")
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def write_tasks(cursor: Cursor, changed: Iterable[tuple[UUID, TaskState, int]]) -> Written | None:
-    """Write tasks (id, new state, the fencing number they were read with). The answer is for `check_written`."""
-    rows, left = [], []
-    for identity, state, old_fence in changed:
-        key = uuid_in(identity)
-        rows.append(
-            (key, state.status.value, state.waiting_on, state.met, state.fence, state.failures, state.losses,
-             time_in(state.ready_at), state.waiting_for, time_in(state.due_at), time_in(state.expires_at), state.items,
-             state.next_item, state.lease_owner, time_in(state.lease_expires_at), state.percent, state.message,
-             json_in(state.error), time_in(state.started_at), time_in(state.finished_at), old_fence)
-        )  # fmt: skip
-        # Of a step that left nothing, nothing is written; of an item its absence would mean that it failed.
-        if state.outputs is not None and (state.outputs != {} or state.is_item):
-            left.append((json_in(state.outputs), key))
-    if left:
-        cast = "" if is_sqlite() else "::jsonb"
-        cursor.executemany(f"UPDATE workflows_task SET outputs = %s{cast} WHERE id = %s", left)
-    return _update("workflows_task", _TASK_TYPES, _TASK_SET, rows, fenced=True) if rows else None
-
-
-def rank(row: ExecutionRow) -> datetime | None:
-    """Its place in the line of its workflow: a point of priority is worth a minute of waiting, so nobody starves."""
-    moment = row.state.ready_at
-    return None if moment is None else moment - row.priority * A_POINT
-
-
-def write_executions(changed: Iterable[ExecutionRow], *, at: datetime) -> Written | None:
-    """Write executions that were read under their lock. The answer is for `check_written`."""
-    rows = [
-        (uuid_in(row.id), row.seq, row.state.status.value, row.state.tasks_total, row.state.open_tasks,
-         row.state.failed_tasks, row.state.points, row.state.percent, row.state.message, time_in(row.state.ready_at),
-         time_in(rank(row)), row.state.held, time_in(row.state.deadline_at),
-         row.state.owes_parent, time_in(row.state.cancel_requested_at), time_in(row.state.started_at),
-         time_in(row.state.finished_at), json_in(row.state.outputs), json_in(row.state.error), time_in(at))
-        for row in changed
-    ]  # fmt: skip
-    return _update("workflows_execution", _EXECUTION_TYPES, _EXECUTION_SET, rows, fenced=False) if rows else None
-
-
-def _insert(
-    cursor: Cursor, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], *, once: bool = False
-) -> None:
-    one = f"({marks(len(names))})"
-    into = f"INSERT INTO {table} ({', '.join(names)}) VALUES "
-    end = " ON CONFLICT DO NOTHING" if once else ""
-    if is_sqlite():
-        cursor.executemany(into + one + end, rows)
-        return
-    for start in range(0, len(rows), 1000):
-        some = rows[start : start + 1000]
-        cursor.execute(into + ", ".join([one] * len(some)) + end, [value for row in some for value in row])
-
-
-def insert_events(cursor: Cursor, rows: Iterable[tuple[UUID, int, Fact]], *, at: datetime) -> None:
-    """Append to the journal: (execution, seq, fact)."""
-    stamp = time_in(at)
-    values = [
-        (uuid_in(execution), seq, fact.type, fact.step_id, json_in(fact.data), stamp) for execution, seq, fact in rows
-    ]
-    if values:
-        _insert(cursor, "workflows_event", ("execution_id", "seq", "type", "step_id", "data", "at"), values)
-
-
-def insert_tasks(cursor: Cursor, rows: Iterable[TaskRow]) -> None:
-    """Insert tasks of a new execution, or steps that a tracker tells of for the first time."""
-    values = [
-        (uuid_in(row.id), uuid_in(row.execution_id), row.state.step_id, row.state.status.value, row.state.queue,
-         row.state.lane, row.state.waiting_on, row.state.met, row.state.fence, row.state.failures, row.state.losses,
-         time_in(row.state.ready_at), row.state.waiting_for, time_in(row.state.due_at),
-         time_in(row.state.expires_at), row.state.items, row.state.next_item, json_in(row.item),
-         row.state.lease_owner, time_in(row.state.lease_expires_at), row.state.percent, row.state.message,
-         json_in(row.state.outputs), json_in(row.state.error), time_in(row.state.started_at),
-         time_in(row.state.finished_at))
-        for row in rows
-    ]  # fmt: skip
-    names = (
-        "id", "execution_id", "step_id", "status", "queue", "lane", "waiting_on", "met", "fence", "failures", "losses",
-        "ready_at", "waiting_for", "due_at", "expires_at", "items", "next_item", "item", "lease_owner",
-        "lease_expires_at", "percent", "message", "outputs", "error", "started_at",
-        "finished_at",
+def _task(change: Change) -> tuple[Any, ...]:
+    """In the order of `_TASK`."""
+    state = change.state
+    return (
+        change.id, change.execution_id, state.step_id, state.queue, state.lane,
+        state.status.value, state.waiting_on, state.met, state.fence, state.failures, state.losses, state.ready_at,
+        state.waiting_for, state.due_at, state.expires_at, state.items, state.next_item, state.lease_owner,
+        state.lease_expires_at, state.percent, state.message, state.error, state.started_at, state.finished_at,
+        change.left, change.item,
     )  # fmt: skip
-    if not values:
+
+
+def _execution(row: ExecutionRow, at: datetime) -> tuple[Any, ...]:
+    """In the order of `_EXECUTION`."""
+    state = row.state
+    return (
+        row.id, row.seq, state.status.value, state.tasks_total, state.open_tasks, state.failed_tasks, state.points,
+        state.percent, state.message, state.ready_at, row.rank, state.held, state.deadline_at, state.owes_parent,
+        state.cancel_requested_at, state.started_at, state.finished_at, state.outputs, state.error, at,
+    )  # fmt: skip
+
+
+def _birth(row: ExecutionRow, at: datetime) -> tuple[Any, ...]:
+    """In the order of `_BIRTH`."""
+    birth = row.birth
+    assert birth is not None  # noqa: S101 (of a new one)
+    return (
+        row.workflow_id, row.version_id, row.priority, birth.inputs, row.trace_id, birth.trigger, birth.origin,
+        row.parent_task, row.concurrency_key, birth.schedule, birth.scheduled_for, birth.requested_by, at, {},
+    )  # fmt: skip
+
+
+class _Into:
+    """Turns values into what a dialect takes, by the types of their columns."""
+
+    def __init__(self, how: Mapping[str, Callable[[Any], Any]], *columns: Mapping[str, str]) -> None:
+        kinds = [kind for each in columns for kind in each.values()]
+        self._names = [name for each in columns for name in each]
+        self._converters = [(place, how[kind]) for place, kind in enumerate(kinds) if kind in how]
+
+    def __call__(self, row: tuple[Any, ...]) -> list[Any]:
+        values = list(row)
+        for place, convert in self._converters:
+            if values[place] is not None:
+                values[place] = convert(values[place])
+        return values
+
+    def record(self, row: tuple[Any, ...]) -> dict[str, Any]:
+        """By the columns' names."""
+        return dict(zip(self._names, self(row), strict=True))
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+def _insert(table: str, types: Iterable[str], end: str = "") -> str:
+    names = list(types)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks(len(names))}){end}"
+
+
+_TASK_SET = list(_TASK)[_TASK_BIRTH:]
+_UPDATE_TASKS = (
+    "UPDATE workflows_task SET "
+    + ", ".join(f"{name} = {f'coalesce(%s, {name})' if name in _KEPT_WHERE_NULL else '%s'}" for name in _TASK_SET)
+    + " WHERE id = %s AND fence = %s"
+)
+_INSERT_TASKS = _insert("workflows_task", _TASK)
+_UPDATE_EXECUTIONS = (
+    f"UPDATE workflows_execution SET {', '.join(f'{name} = %s' for name in list(_EXECUTION)[1:])} WHERE id = %s"
+)
+_INSERT_EXECUTIONS = _insert("workflows_execution", [*_EXECUTION, *_BIRTH])
+_INSERT_EVENTS = _insert("workflows_event", [*_EVENT, "at"])
+_INSERT_LOGS = _insert("workflows_logchunk", [*_LOG, "at"], " ON CONFLICT DO NOTHING")
+
+
+_SQLITE: Mapping[str, Callable[[Any], Any]] = {"uuid": uuid_in, "timestamptz": time_in, "jsonb": json_in}
+_task_in, _execution_in, _new_execution_in = (
+    _Into(_SQLITE, _TASK),
+    _Into(_SQLITE, _EXECUTION),
+    _Into(_SQLITE, _EXECUTION, _BIRTH),
+)
+
+
+def _write_sqlite(cursor: Cursor, batch: Batch) -> None:
+    at = time_in(batch.at)
+    changed, new = [], []
+    for change in batch.tasks:
+        values = _task_in(_task(change))
+        if change.old_fence is None:
+            new.append(values)
+        else:
+            changed.append([*values[_TASK_BIRTH:], values[0], change.old_fence])
+    born = [row for row in batch.executions if row.birth]
+    if born:
+        rows = [_new_execution_in(_execution(row, batch.at) + _birth(row, batch.at)) for row in born]
+        cursor.executemany(_INSERT_EXECUTIONS, rows)
+    if changed:
+        cursor.executemany(_UPDATE_TASKS, changed)
+        if cursor.rowcount != len(changed):
+            raise FencedError(f"{len(changed)} tasks to write, {cursor.rowcount} as they were read")
+    if new:
+        cursor.executemany(_INSERT_TASKS, new)
+    if batch.events:
+        cursor.executemany(
+            _INSERT_EVENTS,
+            [(uuid_in(e), seq, fact.type, fact.step_id, json_in(fact.data), at) for e, seq, fact in batch.events],
+        )
+    if rows := [_execution_in(_execution(row, batch.at)) for row in batch.executions if not row.birth]:
+        cursor.executemany(_UPDATE_EXECUTIONS, [[*row[1:], row[0]] for row in rows])
+    if batch.logs:
+        cursor.executemany(_INSERT_LOGS, [(uuid_in(task), *line, at) for task, *line in batch.logs])
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def _records(types: Mapping[str, str]) -> str:
+    """The rows of a JSON text, as a table `v`."""
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
+    return f"json_to_recordset(%s::json) AS v({columns})"
+
+
+def _copied(table: str, types: Mapping[str, str], end: str = "") -> str:
+    """Insert the rows of a JSON text."""
+    names = ", ".join(f'"{name}"' for name in types)
+    stamped = (f'{names}, "at"', f"{names}, %s::timestamptz") if table in _STAMPED else (names, names)
+    return f"INSERT INTO {table} ({stamped[0]}) SELECT {stamped[1]} FROM {_records(types)}{end}"
+
+
+_STAMPED = ("workflows_event", "workflows_logchunk")
+_PARTS = {
+    "tasks": "UPDATE workflows_task AS t SET "
+    + ", ".join(
+        f"{name} = {f'coalesce(v.{name}, t.{name})' if name in _KEPT_WHERE_NULL else f'v.{name}'}" for name in _TASK_SET
+    )
+    + f" FROM {_records({**_TASK, 'old_fence': 'bigint'})} WHERE t.id = v.id AND t.fence = v.old_fence RETURNING 1",
+    "executions": "UPDATE workflows_execution AS x SET "
+    + ", ".join(f"{name} = v.{name}" for name in list(_EXECUTION)[1:])
+    + f" FROM {_records(_EXECUTION)} WHERE x.id = v.id RETURNING 1",
+    "new_executions": _copied("workflows_execution", {**_EXECUTION, **_BIRTH}),
+    "new_tasks": _copied("workflows_task", _TASK),
+    "events": _copied("workflows_event", _EVENT),
+    "logs": _copied("workflows_logchunk", _LOG, " ON CONFLICT DO NOTHING"),
+}
+_COUNTED = ("tasks", "executions")
+
+
+@lru_cache(maxsize=64)
+def _statement(parts: tuple[str, ...]) -> str:
+    """One statement for these parts. A row that was not as it had been read makes it divide by zero: the server then
+    refuses the commit that was sent with it."""
+    with_ = ", ".join(f"{part} AS ({_PARTS[part]})" for part in parts)
+    right = " AND ".join(f"(SELECT count(*) FROM {part}) = %s" for part in parts if part in _COUNTED) or "TRUE"
+    return f"WITH {with_} SELECT 1 / ({right})::int"
+
+
+_POSTGRES: Mapping[str, Callable[[Any], Any]] = {"uuid": attrgetter("hex"), "timestamptz": datetime.isoformat}
+_task_record, _execution_record, _new_execution_record, _event_record, _log_record = (
+    _Into(_POSTGRES, *columns).record for columns in ((_TASK,), (_EXECUTION,), (_EXECUTION, _BIRTH), (_EVENT,), (_LOG,))
+)
+
+
+def _write_postgres(cursor: Cursor, batch: Batch) -> None:
+    rows: dict[str, list[Any]] = {part: [] for part in _PARTS}
+    for change in batch.tasks:
+        record = _task_record(_task(change))
+        if change.old_fence is None:
+            rows["new_tasks"].append(record)
+        else:
+            rows["tasks"].append({**record, "old_fence": change.old_fence})
+    for row in batch.executions:
+        if row.birth:
+            rows["new_executions"].append(_new_execution_record(_execution(row, batch.at) + _birth(row, batch.at)))
+        else:
+            rows["executions"].append(_execution_record(_execution(row, batch.at)))
+    rows["events"] = [_event_record((e, seq, fact.type, fact.step_id, fact.data)) for e, seq, fact in batch.events]
+    rows["logs"] = [_log_record(line) for line in batch.logs]
+    parts = tuple(part for part, some in rows.items() if some)
+    if not parts:
         return
-    _insert(cursor, "workflows_task", names, values)
-
-
-def write_item(cursor: Cursor, task: UUID, value: Any) -> None:
-    """Write the list of a step that was opened."""
-    cast = "" if is_sqlite() else "::jsonb"
-    cursor.execute(f"UPDATE workflows_task SET item = %s{cast} WHERE id = %s", [json_in(value), uuid_in(task)])
-
-
-def insert_logs(cursor: Cursor, rows: Sequence[tuple[UUID, int, int, str, str]], *, at: datetime) -> None:
-    """Append log chunks: (task, fence, number, stream, text). One that is there already is left alone."""
-    stamp = time_in(at)
-    values = [(uuid_in(task), fence, number, stream, text, stamp) for task, fence, number, stream, text in rows]
-    if values:
-        _insert(cursor, "workflows_logchunk", ("task_id", "fence", "number", "stream", "text", "at"), values, once=True)
+    values: list[Any] = []
+    for part in parts:
+        values += [batch.at] if part in ("events", "logs") else []
+        values.append(json_in(rows[part]))
+    values += [len(rows[part]) for part in parts if part in _COUNTED]
+    cursor.execute(_statement(parts), values)
