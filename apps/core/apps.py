@@ -1,6 +1,7 @@
 """The core floor as a Django app: no models, no domain noun."""
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 
 
 class CoreConfig(AppConfig):
@@ -9,3 +10,9 @@ class CoreConfig(AppConfig):
     name = "apps.core"
     label = "core"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Every connection is prepared as it is made."""
+        from apps.core.postgres import plan_for_growth
+
+        connection_created.connect(plan_for_growth, dispatch_uid="core.plan_for_growth")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from apps.workflows.engine.course import Course
 from apps.workflows.engine.graph import Graph, StepSpec
@@ -245,11 +245,8 @@ def unit_of(executions: Iterable[UUID], near: Iterable[UUID] = ()) -> Iterator[U
     Committed when the block ends; `flush` is the caller's. Raises `sql.FencedError` when a row was not as it had been
     read.
     """
-    whole = not connection.in_atomic_block
-    with transaction.atomic(), sql.pipelined() as cursor:
+    with transaction.atomic(), sql.statements() as cursor:
         yield Unit.of(cursor, executions, near)
-        if whole:
-            sql.commit_early()
 
 
 def lease_until(now: datetime, seconds: float) -> datetime:

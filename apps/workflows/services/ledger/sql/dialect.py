@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -100,7 +100,7 @@ def _question_marks(statement: str) -> str:
 
 
 def new_cursor() -> Cursor:
-    """A cursor for the statements of this module, without Django's wrappers. Errors are Django's inside `pipelined`.
+    """A cursor for the statements of this module, without Django's wrappers. Errors are Django's inside `statements`.
 
     On PostgreSQL it binds on the server, so that a statement seen often is planned once; Django's own bind on the
     client.
@@ -116,29 +116,12 @@ def new_cursor() -> Cursor:
 
 
 @contextmanager
-def pipelined() -> Iterator[Cursor]:
-    """PostgreSQL: statements go out without waiting for the answer to the one before, unless it is asked for.
-
-    To be entered inside a transaction. Where that is nobody else's, what `commit` sends goes out with the last of them.
-    What the server refuses is raised, as Django's error or as `FencedError`, at the next answer that is read or at the
-    end.
-    """
+def statements() -> Iterator[Cursor]:
+    """A cursor inside a transaction; what the database refuses is raised as Django's error, or as `FencedError`."""
     try:
         with connection.wrap_database_errors:
-            cursor = new_cursor()
-            with nullcontext() if is_sqlite() else connection.connection.pipeline():
-                yield cursor
+            yield new_cursor()
     except DataError as error:
         if type(error.__cause__).__name__ == "DivisionByZero":
             raise FencedError("a row to be written was not as it had been read") from error
         raise
-
-
-def commit_early() -> None:
-    """PostgreSQL: commit inside the pipeline, so that the commit travels with the statements before it.
-
-    When this returns all of it is durable; Django's own commit then finds nothing to do. Only for whoever opened the
-    transaction.
-    """
-    if not is_sqlite():
-        connection.connection.commit()

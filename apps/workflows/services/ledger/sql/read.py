@@ -15,7 +15,6 @@ from apps.workflows.services.ledger.sql.dialect import (
     is_sqlite,
     json_out,
     marks,
-    new_cursor,
     time_in,
     time_out,
     uuid_in,
@@ -87,13 +86,9 @@ def lock_executions(cursor: Cursor, ids: Iterable[UUID]) -> list[ExecutionRow]:
     wanted = sorted(ids)
     if not wanted:
         return []
-    _send_lock(cursor, wanted)
-    return [_execution(row) for row in cursor.fetchall()]
-
-
-def _send_lock(cursor: Cursor, wanted: Sequence[UUID]) -> None:
     where, values = _among(wanted)
     cursor.execute(f"{_EXECUTION} WHERE id {where} ORDER BY id{'' if is_sqlite() else ' FOR UPDATE'}", values)
+    return [_execution(row) for row in cursor.fetchall()]
 
 
 def _among(ids: Iterable[UUID]) -> tuple[str, list[Any]]:
@@ -302,20 +297,15 @@ def inputs(cursor: Cursor, execution: UUID) -> dict[str, Any]:
 def look(
     cursor: Cursor, executions: Iterable[UUID], near: Iterable[UUID]
 ) -> tuple[list[ExecutionRow], list[TaskRow], datetime]:
-    """These executions, locked, then these tasks of theirs and the database's time; one round trip in a pipeline."""
-    wanted = sorted(executions)
+    """These executions, locked, then these tasks of theirs and the database's time."""
+    rows = lock_executions(cursor, executions)
     if is_sqlite():
-        rows = lock_executions(cursor, wanted)
         return rows, tasks(cursor, near), database_now()
-    if wanted:
-        _send_lock(cursor, wanted)
     # Not in the statement that waits for the lock: what that reads may be older than the lock.
-    after = new_cursor()
-    after.execute(
+    cursor.execute(
         f"SELECT clock_timestamp(), t.* FROM (SELECT 1) AS one LEFT JOIN ({_TASK} WHERE id = ANY(%s)) AS t ON TRUE",
         [list(near)],
     )
-    found = after.fetchall()
+    found = cursor.fetchall()
     moment: datetime = found[0][0]
-    read = [_task(row[1:]) for row in found if row[1] is not None]
-    return [_execution(row) for row in cursor.fetchall()] if wanted else [], read, moment.astimezone(UTC)
+    return rows, [_task(row[1:]) for row in found if row[1] is not None], moment.astimezone(UTC)
