@@ -166,7 +166,7 @@ class Ledger(threading.Thread):
         if result.claimed:
             self._on_claimed(result.claimed)
         self._tell_lost(reports, result)
-        if result.more:
+        if result.more or not result.looked:
             self._look = True
         if not reports and not result.claimed:
             self._poll_at = time.monotonic() + self._idle_seconds()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
 from apps.accounts.models import User
 from apps.core.errors import Conflict, Invalid, NotFound, Problem
@@ -24,7 +24,7 @@ from apps.workflows.engine.types import (
     StopRequested,
 )
 from apps.workflows.models import Execution, Schedule, Task, Trigger, Workflow, WorkflowVersion
-from apps.workflows.selectors.graphs import graph_of
+from apps.workflows.selectors.graphs import graph_of, version_of
 from apps.workflows.selectors.relations import actions_of
 from apps.workflows.services import follow
 from apps.workflows.services.ledger import sql, unit_of
@@ -54,7 +54,7 @@ def start(
     """
     if workflow.kind == Workflow.Kind.TRACKER:
         raise Conflict("a tracker is not executed: its progress is reported from outside", code="tracker")
-    version = version or workflow.versions.get(number=workflow.version_number)
+    version = version or version_of(workflow.pk, workflow.version_number)
     given = resolve_inputs(version.definition.get("inputs") or {}, inputs or {})
     origin = Origin(
         trigger=trigger,
@@ -64,30 +64,46 @@ def start(
         scheduled_for=scheduled_for,
     )
     default = int(version.definition.get("priority") or 0)
-    return _begin(version, given, origin, priority=default if priority is None else priority)
+    return _begin(workflow, version, given, origin, priority=default if priority is None else priority)
 
 
-def _begin(version: WorkflowVersion, inputs: Mapping[str, Any], origin: Origin, *, priority: int) -> Execution:
-    limit, key = graph_of(version.pk).concurrency, concurrency_key(graph_of(version.pk), inputs)
+def _begin(
+    workflow: Workflow, version: WorkflowVersion, inputs: Mapping[str, Any], origin: Origin, *, priority: int
+) -> Execution:
+    graph = graph_of(version.pk)
+    limit, key = graph.concurrency, concurrency_key(graph, inputs)
+    if limit is None:
+        return _made(workflow, version, inputs, origin, priority=priority)
     with transaction.atomic():
-        others = _alike(version.workflow_id, key) if limit else []
-        if limit and limit.on_conflict == "reject" and len(others) >= limit.limit:
+        others = _alike(version.workflow_id, key)
+        if limit.on_conflict == "reject" and len(others) >= limit.limit:
             raise Conflict(
                 f"{len(others)} executions with the key `{key[1:100]}` run, and the limit is {limit.limit}; "
                 "try again when one has ended",
                 code="concurrency_limit",
             )
-        with unit_of([]) as unit:
-            held = new_execution(unit, version, inputs, origin, priority=priority)
-            unit.flush()
-            signals.announce(executions=list(unit.held), closed=ended_of(unit), ready=held.state.ready_at is not None)
-            identity = held.row.id
-        if limit and limit.on_conflict == "cancel_running":
+        execution = _made(workflow, version, inputs, origin, priority=priority)
+        if limit.on_conflict == "cancel_running":
             for other in others[: max(0, len(others) - limit.limit + 1)]:
                 request_stop(other, StopRequested(status=Status.CANCELLED, by="a newer execution"))
-        if key:
-            follow.admit(version.workflow_id, key)
-    return Execution.objects.select_related("workflow", "version").get(pk=identity)
+        follow.admit(version.workflow_id, key)
+    execution.refresh_from_db()
+    return execution
+
+
+def _made(
+    workflow: Workflow, version: WorkflowVersion, inputs: Mapping[str, Any], origin: Origin, *, priority: int
+) -> Execution:
+    """The new execution as its row is now; it is not read back."""
+    with unit_of([]) as unit:
+        held = new_execution(unit, version, inputs, origin, priority=priority)
+        unit.flush()
+        signals.announce(executions=list(unit.held), closed=ended_of(unit), ready=held.state.ready_at is not None)
+    columns = sql.execution_columns(held.row, unit.now)
+    names = [column.attname for column in Execution._meta.concrete_fields]
+    execution = Execution.from_db(DEFAULT_DB_ALIAS, names, [columns[name] for name in names])
+    execution.workflow, execution.version = workflow, version
+    return execution
 
 
 def _alike(workflow: uuid.UUID, key: str) -> list[uuid.UUID]:
@@ -249,4 +265,4 @@ def _again(
     origin = Origin(
         trigger=trigger, by=by, trace_id=uuid.uuid4().hex, of=execution, kept=results, told={**told, "kept": len(kept)}
     )
-    return _begin(execution.version, execution.inputs, origin, priority=execution.priority)
+    return _begin(execution.workflow, execution.version, execution.inputs, origin, priority=execution.priority)

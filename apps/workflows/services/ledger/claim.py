@@ -152,8 +152,10 @@ def claim(unit: Unit, wanted: Wanted) -> list[tuple[UUID, str]]:
     """Take tasks; gives them by execution and name."""
     claiming = _Claim(unit, wanted)
     claiming.of_what_became_ready()
-    if claiming.free > 0 and wanted.look:
+    if wanted.look and claiming.free > 0:
         claiming.of_the_line()
+    elif wanted.look:
+        unit.looked = False
     return claiming.taken
 
 

@@ -57,12 +57,14 @@ class Report:
 class Turn:
     """The answers, in the order of the reports; the tasks taken; whether others could find work now.
 
+    With `looked` false every slot went to what became ready by the reports: the line is still to be looked at.
     `due_at` is the soonest moment at which the engine has to act on a task that this turn changed.
     """
 
     answers: tuple[Decision, ...] = ()
     claimed: tuple[ClaimedTask, ...] = ()
     more: bool = False
+    looked: bool = True
     due_at: datetime | None = None
 
 
@@ -98,7 +100,7 @@ def _turn(unit: Unit, reports: Sequence[Report], wanted: Wanted | None) -> Turn:
     unit.flush(_logs(reports, answers))
     # Where nothing moved, looking again at once would find the same.
     more = _announce(unit, moved=bool(reports or taken))
-    return Turn(answers=answers, claimed=claimed, more=more, due_at=unit.next_due())
+    return Turn(answers=answers, claimed=claimed, more=more, looked=unit.looked, due_at=unit.next_due())
 
 
 def _neighbours(reports: Sequence[Report]) -> set[UUID]:

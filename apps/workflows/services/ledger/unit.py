@@ -138,6 +138,7 @@ class Unit:
         self.cursor = cursor
         self.now = now
         self.held: dict[UUID, Held] = {}
+        self.looked = True  # at the line, where that was wanted
         self.line_goes_on = False  # more executions may stand in line than were looked at
 
     @classmethod

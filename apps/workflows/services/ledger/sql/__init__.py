@@ -32,7 +32,7 @@ from apps.workflows.services.ledger.sql.read import (
     waiting_workflows,
 )
 from apps.workflows.services.ledger.sql.rows import Batch, Birth, Change, ExecutionRow, FencedError, TaskRow
-from apps.workflows.services.ledger.sql.write import write
+from apps.workflows.services.ledger.sql.write import execution_columns, write
 
 __all__ = [
     "Batch",
@@ -44,6 +44,7 @@ __all__ = [
     "Lanes",
     "TaskRow",
     "Waiting",
+    "execution_columns",
     "inputs",
     "is_sqlite",
     "items",
@@ -55,9 +56,9 @@ __all__ = [
     "next_ready",
     "open_tasks",
     "outputs",
-    "statements",
     "ready_tasks",
     "signals",
+    "statements",
     "tasks",
     "tasks_of_steps",
     "time_in",

@@ -56,6 +56,11 @@ def write(cursor: Cursor, batch: Batch) -> None:
         _write_postgres(cursor, batch)
 
 
+def execution_columns(row: ExecutionRow, at: datetime) -> dict[str, Any]:
+    """A new execution's columns as they are written at `at`, by name."""
+    return dict(zip([*_EXECUTION, *_BIRTH], _execution(row, at) + _birth(row, at), strict=True))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +199,8 @@ _PARTS = {
     + ", ".join(
         f"{name} = {f'coalesce(v.{name}, t.{name})' if name in _KEPT_WHERE_NULL else f'v.{name}'}" for name in _TASK_SET
     )
-    + f" FROM {_records({**_TASK, 'old_fence': 'bigint'})} WHERE t.id = v.id AND t.fence = v.old_fence AND t.id = ANY(%s) RETURNING 1",
+    + f" FROM {_records({**_TASK, 'old_fence': 'bigint'})}"
+    + " WHERE t.id = v.id AND t.fence = v.old_fence AND t.id = ANY(%s) RETURNING 1",
     "executions": "UPDATE workflows_execution AS x SET "
     + ", ".join(f"{name} = v.{name}" for name in list(_EXECUTION)[1:])
     + f" FROM {_records(_EXECUTION)} WHERE x.id = v.id AND x.id = ANY(%s) RETURNING 1",
@@ -208,7 +214,7 @@ _COUNTED = ("tasks", "executions")
 
 @lru_cache(maxsize=64)
 def _statement(parts: tuple[str, ...]) -> str:
-    """One statement for these parts. A row that was not as it had been read makes it divide by zero: all of it fails."""
+    """One statement for these parts. A row that was not as it had been read makes it divide by zero, so all fails."""
     with_ = ", ".join(f"{part} AS ({_PARTS[part]})" for part in parts)
     right = " AND ".join(f"(SELECT count(*) FROM {part}) = %s" for part in parts if part in _COUNTED) or "TRUE"
     return f"WITH {with_} SELECT 1 / ({right})::int"
