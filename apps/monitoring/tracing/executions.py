@@ -2,6 +2,7 @@
 
 from contextvars import Token
 from datetime import datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -93,7 +94,7 @@ def around_attempt(call: "StepCall", trace_id: str) -> Traced | Untraced:
         before = ids.attempt_span_id(call.task_key, call.attempt - 1)
         links.append(Link(SpanContext(trace_number, before, is_remote=True, trace_flags=_SAMPLED)))
     with ids.given(span_id=ids.attempt_span_id(call.task_key, call.attempt)):
-        span = tracing.get_tracer(SCOPE).start_span(
+        span = _tracer(tracing).start_span(
             f"run_step {call.step_id}",
             context=trace.set_span_in_context(NonRecordingSpan(parent), Context()),
             kind=SpanKind.CONSUMER,
@@ -123,7 +124,7 @@ def emit_execution_span(
     if tracing is None or trace_number is None:
         return
     with ids.given(trace_id=trace_number, span_id=ids.execution_span_id(trace_id)):
-        span = tracing.get_tracer(SCOPE).start_span(
+        span = _tracer(tracing).start_span(
             f"RUN {name}",
             context=Context(),
             start_time=_nanoseconds(started_at or finished_at),
@@ -138,6 +139,12 @@ def emit_execution_span(
     elif status == "completed":
         span.set_status(Status(StatusCode.OK))
     span.end(_nanoseconds(finished_at))
+
+
+@lru_cache(maxsize=1)
+def _tracer(tracing: "TracerProvider") -> trace.Tracer:
+    """Made once: making one costs as much as a span."""
+    return tracing.get_tracer(SCOPE)
 
 
 def _sampled(tracing: "TracerProvider", trace_number: int) -> bool:
