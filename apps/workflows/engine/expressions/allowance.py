@@ -5,7 +5,7 @@ from typing import Any
 
 from apps.workflows.engine.expressions.syntax import VALUE_DEPTH, ExpressionError
 
-WORK = 100_000  # values looked at while one `render` or `condition` compares, counts and measures
+WORK = 150_000  # values that one `render` or `condition` compares, counts and measures: more than `ids.MAX_ITEMS`
 TEXT = 2**20  # characters of data that one `render` passes on by whole references
 
 _CONTAINER_UNITS = 4  # a list or object by itself
