@@ -36,6 +36,13 @@ def in_parallel(size: int, n: int) -> None:
     wait([step.submit(n) for _ in range(size)])
 
 
+def independent(size: int, at_once: int) -> None:
+    """Flows of three steps, as many at once as there are workers."""
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in [pool.submit(in_sequence, 3, 0) for _ in range(size)]:
+            done.result()
+
+
 def ready(url: str) -> None:
     """Wait until the server answers."""
     deadline = time.monotonic() + frame.START_SECONDS
@@ -67,8 +74,7 @@ def main() -> None:
                 spread = flow(task_runner=ThreadPoolTaskRunner(max_workers=asked.workers))(in_parallel)
                 frame.measure(asked, lambda size: spread(size, asked.n))
             case "independent":
-                with ThreadPoolExecutor(asked.workers) as pool:
-                    frame.measure(asked, lambda size: list(pool.map(in_sequence, [3] * size, [0] * size)), steps_each=3)
+                frame.measure(asked, lambda size: independent(size, asked.workers), steps_each=3)
 
 
 if __name__ == "__main__":
