@@ -27,8 +27,8 @@ class Sizes:
     idle_seconds: float = 20.0
     settle_seconds: float = 5.0
     commits: int = 1000
-    limit_seconds: float = 120.0
-    """How long a shape of a peer may take with all its runs."""
+    limit_seconds: float = 180.0
+    """How long a shape of a peer may take with all its runs, its own start included."""
 
     def count(self, shape: str) -> int:
         """The size of a public shape."""
@@ -56,7 +56,7 @@ class Sizes:
 FULL = Sizes()
 QUICK = Sizes(
     sequence=5, parallel=4, parallel_n=22, chain=10, fan_out=20, independent=5, latency=5, large=300, idle_seconds=2.0,
-    settle_seconds=1.0, commits=50, limit_seconds=60.0,
+    settle_seconds=1.0, commits=50, limit_seconds=90.0,
 )  # fmt: skip
 """To see that everything runs: its figures mean nothing."""
 
