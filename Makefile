@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test check bench format
+.PHONY: help setup setup-dev demo run test check bench format fuzz mutants
 
 help:  ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,12 @@ check: setup-dev  ## Format, lint, types, and the law of the house
 
 bench: setup-dev  ## What a step costs; PEERS=1: beside other systems; ARGS="--quick", "--only chain", "--write"
 	@$(PY) -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+fuzz: setup-dev  ## Hostile requests for as long as SECONDS says; goes on where the last run ended
+	@$(PY) -m tests.fuzz
+
+mutants: setup-dev  ## Flip every condition of the permission code, and see that a test fails
+	@$(PY) scripts/mutants.py
 
 format: setup-dev
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .

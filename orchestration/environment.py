@@ -53,6 +53,9 @@ class Environment(BaseModel):
     )
     SECRET_KEY: str = Field("", description="Signs sessions. Development: generated into `DATA_DIR`.")
     JWT_SIGNING_KEY: str = Field("", description="Signs access tokens. Development: generated into `DATA_DIR`.")
+    JWT_SIGNING_KEYS_OLD: Names = Field(
+        (), description="Former keys whose tokens still hold; take one out when its refresh tokens (7 days) have ended."
+    )
     VAULT_KEYS: Names = Field(
         (), description="Fernet keys that seal secrets at rest, newest first; empty: a key derived from `SECRET_KEY`."
     )
@@ -172,15 +175,22 @@ def kept_key(env: Environment, name: str) -> str:
     return key
 
 
+def _weak(key: str) -> bool:
+    return len(key) < MIN_KEY_LENGTH or len(set(key)) < 8 or key.startswith("django-insecure")
+
+
 def unsafe_for_production(env: Environment, *, debug: bool) -> list[str]:
     """What production refuses to start with, a line each; empty when it is safe."""
     lines = []
     for name in ("SECRET_KEY", "JWT_SIGNING_KEY"):
         key = getattr(env, name)
-        if len(key) < MIN_KEY_LENGTH or len(set(key)) < 8 or key.startswith("django-insecure"):
+        if _weak(key):
             lines.append(f"{name}: give a random key of at least {MIN_KEY_LENGTH} characters")
     if env.SECRET_KEY and env.SECRET_KEY == env.JWT_SIGNING_KEY:
         lines.append("JWT_SIGNING_KEY: must differ from SECRET_KEY")
+    for number, key in enumerate(env.JWT_SIGNING_KEYS_OLD, 1):
+        if _weak(key) or key in (env.SECRET_KEY, env.JWT_SIGNING_KEY):
+            lines.append(f"JWT_SIGNING_KEYS_OLD: key {number} is weak, or is SECRET_KEY or JWT_SIGNING_KEY")
     if debug:
         lines.append("DEBUG: is for development only; unset it")
     if not env.ALLOWED_HOSTS or "*" in env.ALLOWED_HOSTS:

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from apps.accounts.api.audit import AuditViewSet
 from apps.accounts.api.docs import DocsView, SchemaView
 
 handler400 = "apps.core.api.problems.handler400"
@@ -12,9 +13,10 @@ handler500 = "apps.core.api.problems.handler500"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
-    path("auth/", include("apps.accounts.api.urls")),
+    path("", include("apps.accounts.api.urls")),
     path("monitoring/", include("apps.monitoring.urls")),
     path("progress/", include("apps.progress.api.urls")),
+    path("audit", AuditViewSet.as_view({"get": "list"}), name="audit"),
     path("schema", SchemaView.as_view(), name="schema"),
     path("docs", DocsView.as_view(), name="docs"),
     path("", include("apps.workflows.api.urls")),

@@ -14,6 +14,7 @@ CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
+    "security": ["bandit", "-q", "-r", "-c", "pyproject.toml", "apps", "orchestration", "scripts", "manage.py"],
     "imports": ["lint-imports"],
     "migrations": ["python", "manage.py", "makemigrations", "--check", "--dry-run", TEST_SETTINGS],
     "openapi": ["python", "manage.py", "spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null",

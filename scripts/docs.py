@@ -196,6 +196,33 @@ def roles() -> str:
     return table(("permission", "meaning", *Role), rows)
 
 
+def permission_matrix() -> str:
+    """Who gets in where: a cell holds one answer, or four in the order of the relations."""
+    from orchestration import matrix
+
+    rows = []
+    for route, rule in matrix.ROUTES.items():
+        method, _, path = route.partition(" ")
+        row = [method, f"`{path}`", rule.permission or rule.kind]
+        for caller in matrix.CALLERS:
+            asked = ("foreign",) if caller == matrix.NOBODY else matrix.relations(rule)
+            answers = [matrix.expected(rule, caller, relation) for relation in asked]
+            row.append(answers[0] if len(set(answers)) == 1 else " ".join(answers))
+        rows.append(row)
+    return table(("method", "route", "asks for", *matrix.CALLERS), rows)
+
+
+def admin_matrix() -> str:
+    """Who gets into which page of the admin, and for what."""
+    from orchestration import matrix
+
+    rows = []
+    for page, (permission, verbs) in matrix.ADMIN.items():
+        inside = ("yes" if matrix.expected_in_admin(page, "view", caller) == "yes" else "" for caller in matrix.CALLERS)
+        rows.append((f"`/admin/{page}/`", permission, ", ".join(verbs), *inside))
+    return table(("page", "asks for", "verbs", *matrix.CALLERS), rows)
+
+
 def metrics() -> str:
     """The platform's own metrics."""
     from apps.monitoring.families import OURS
@@ -213,6 +240,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings, "not-available": not_available, "callables": callables,
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
     "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
+    "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip
 
 

@@ -69,6 +69,7 @@ def main() -> int:
     runs = [
         pytest("unit and contract", ["tests/unit", "tests/contract", *parallel]),
         pytest("integration on SQLite", ["tests/integration", *parallel], DATABASE_URL=""),
+        pytest("hostile requests", ["tests/fuzz", *parallel], DATABASE_URL=""),
     ]
     missing = []
     with private_postgres() as url:

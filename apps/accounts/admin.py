@@ -1,4 +1,7 @@
-"""Admin pages of accounts: users, roles, permissions, groups. `services` writes what ends sessions or grants rights."""
+"""Admin pages of accounts: users, roles, permissions, groups, API tokens.
+
+`services` writes what ends sessions or grants rights.
+"""
 
 import copy
 from typing import Any, ClassVar
@@ -9,9 +12,10 @@ from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from apps.accounts import forms, services
+from apps.accounts import api_tokens, forms, services
 from apps.accounts.admin_base import PermissionModelAdmin
-from apps.accounts.models import Permission, Role, User
+from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
+from apps.accounts.models import ApiToken, Permission, Role, User
 from apps.accounts.permissions import Permission as P
 from apps.accounts.permissions import Role as RoleName
 from apps.core.errors import PlatformError
@@ -114,7 +118,7 @@ class UserAdmin(PermissionModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg
         services.set_active(obj, active, by=_editor(request))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Groups as they are, roles through the services."""
+        """Groups as they are (the form has asked who may), roles through the services."""
         roles = form.cleaned_data.pop("roles", None)
         super().save_related(request, form, formsets, change)
         if roles is not None:
@@ -179,6 +183,10 @@ class RoleAdmin(PermissionModelAdmin):
         if granted is not None:
             services.set_role_permissions(form.instance, granted, by=_editor(request))
 
+    def delete_model(self, request: HttpRequest, obj: Role) -> None:
+        """Through the services."""
+        services.delete_role(obj, by=_editor(request))
+
 
 @admin.register(Permission)
 class PermissionAdmin(PermissionModelAdmin):
@@ -197,6 +205,39 @@ class PermissionAdmin(PermissionModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Permissions with their roles, in two queries."""
         return super().get_queryset(request).prefetch_related("roles")
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(PermissionModelAdmin):
+    """API tokens: to see who has which, and to revoke them. They are made by their owners alone."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
+    list_display = ("name", "owner", "scope", "reach", "created_at", "expires_at", "last_used_at")
+    list_filter = ("expires_at", "last_used_at", ("owner", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("owner",)
+    search_fields = ("name", "owner__username")
+    fields = readonly_fields = list_display
+    actions = None
+
+    @admin.display(description="permissions")
+    def scope(self, token: ApiToken) -> str:
+        """What it may at most."""
+        return ", ".join(token.permissions)
+
+    @admin.display(description="workflows")
+    def reach(self, token: ApiToken) -> str:
+        """Which workflows it reaches."""
+        return ", ".join(token.workflows) or "all of its owner's"
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
+        """Not the token of an account that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj.owner, by=request.user)
+
+    def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:  # noqa: ARG002
+        """Revoke it."""
+        api_tokens.revoke(obj)
 
 
 admin.site.unregister(Group)

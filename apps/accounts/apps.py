@@ -26,8 +26,11 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Insert missing roles after each `migrate`; tell the OpenAPI document how callers authenticate."""
+        """Insert missing roles after each `migrate`; describe credentials to OpenAPI; open the audit log."""
         from apps.accounts.api import openapi  # noqa: F401
+        from apps.accounts.audit import receivers
+
+        receivers.connect()
 
         # After migrate and not inside a migration: tests that flush the database get the rows back, too.
         post_migrate.connect(_ensure_roles, sender=self, dispatch_uid="accounts.roles")

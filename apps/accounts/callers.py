@@ -1,21 +1,27 @@
-"""Who sent a request: a bearer token, or the session of a browser.
+"""Who sent a request: a bearer token (a JWT or an API token), or the session of a browser.
 
 DRF's authentication classes and the decorators of plain views ask here, so that there is one answer.
 """
 
-from typing import cast
+from typing import TypeAlias, cast
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
+from apps.accounts import api_tokens, tokens
+from apps.accounts.api_tokens import ApiKey
 from apps.accounts.models import User
-from apps.accounts.tokens import Claims, read_access_token, user_of
+from apps.accounts.tokens import Claims
 from apps.core.api.problems import csrf_denied
 from apps.core.errors import Unauthenticated
 
-_CLAIMS = "_bearer_claims"
+Bearer: TypeAlias = Claims | ApiKey
+"""What a bearer credential says; whether it still holds is in the database."""
+
+_BEARER = "_bearer"
+_OWNER = "_bearer_owner"
 
 
 def bearer_of(header: str) -> str | None:
@@ -32,20 +38,43 @@ def bearer_of(header: str) -> str | None:
     return token
 
 
-def claims_of(request: HttpRequest) -> Claims | None:
-    """The signed claims this request brings, checked once a request; `None` without a bearer credential.
+def read_bearer(raw: str) -> Bearer:
+    """What a token says, of either kind; no database. Raises `Unauthenticated`."""
+    return api_tokens.parse(raw) or tokens.read_access_token(raw)
+
+
+def user_of(bearer: Bearer) -> User:
+    """The account a bearer credential speaks for, while it holds. Raises `Unauthenticated`."""
+    return api_tokens.user_of(bearer) if isinstance(bearer, ApiKey) else tokens.user_of(bearer)
+
+
+def bearer_in(request: HttpRequest) -> Bearer | None:
+    """What this request brings, checked once a request; `None` without a bearer credential. No database.
 
     Raises `Unauthenticated`.
     """
-    known: Claims | None = getattr(request, _CLAIMS, None)
+    known: Bearer | None = getattr(request, _BEARER, None)
     if known is not None:
         return known
     raw = bearer_of(request.META.get("HTTP_AUTHORIZATION", ""))
     if raw is None:
         return None
-    claims = read_access_token(raw)
-    setattr(request, _CLAIMS, claims)
-    return claims
+    bearer = read_bearer(raw)
+    setattr(request, _BEARER, bearer)
+    return bearer
+
+
+def owner_in(request: HttpRequest) -> User | None:
+    """The account that this request's bearer credential speaks for, found once a request. Raises `Unauthenticated`."""
+    known: User | None = getattr(request, _OWNER, None)
+    if known is not None:
+        return known
+    bearer = bearer_in(request)
+    if bearer is None:
+        return None
+    user = user_of(bearer)
+    setattr(request, _OWNER, user)
+    return user
 
 
 def identify(request: HttpRequest, *, page: bool) -> User | AnonymousUser:
@@ -54,9 +83,9 @@ def identify(request: HttpRequest, *, page: bool) -> User | AnonymousUser:
     Raises `Unauthenticated` for a bearer token that does not hold, `Denied` for a write with a session and no CSRF
     token.
     """
-    claims = claims_of(request)
-    if claims is not None:
-        return user_of(claims)
+    owner = owner_in(request)
+    if owner is not None:
+        return owner
     if not (page or settings.ENV.BROWSABLE_API):
         return AnonymousUser()
     user = getattr(request, "user", None)
@@ -64,17 +93,6 @@ def identify(request: HttpRequest, *, page: bool) -> User | AnonymousUser:
         return AnonymousUser()
     check_csrf(request)
     return cast("User", user)
-
-
-def refreshed(user: User) -> User:
-    """The user as the database has it now, for connections that outlive a request.
-
-    Raises `Unauthenticated` where it was removed, disabled, or its tokens and sessions were ended since.
-    """
-    current = User.objects.filter(pk=user.pk, is_active=True, token_version=user.token_version).first()
-    if current is None:
-        raise Unauthenticated("The account was disabled or its sessions were ended.", code="invalid_token")
-    return current
 
 
 class _CSRFCheck(CsrfViewMiddleware):

@@ -66,6 +66,8 @@ class UserChangeForm(_ByEditor, DjangoUserChangeForm):  # type: ignore[type-arg]
         self._ask(None, services.check_may_change, current)
         before, after = set(current.roles.all()), set(cleaned.get("roles", current.roles.all()))
         self._ask("roles", services.check_grant, before ^ after)
+        groups = set(current.groups.all())
+        self._ask("groups", services.check_groups, groups ^ set(cleaned.get("groups", groups)))
         loses = current.is_active and not cleaned.get("is_active", current.is_active)
         demoted = any(role.name == "admin" for role in before - after)
         if loses or demoted:

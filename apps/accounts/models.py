@@ -1,4 +1,4 @@
-"""Rows of accounts: users, roles, permissions, and the families of refresh tokens."""
+"""Rows of accounts: users, roles, permissions, the families of refresh tokens, API tokens."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from django.utils.crypto import salted_hmac
 
 from apps.accounts.permissions import Permission as PermissionCode
 from apps.accounts.permissions import Role as RoleName
-from apps.accounts.permissions import holds, permissions_of
+from apps.accounts.permissions import holds, permissions_of, scope_of
 
 
 class Permission(models.Model):
@@ -88,7 +88,8 @@ class User(AbstractUser):
         if not self.is_active:
             return False
         code = perm.rpartition(".")[2]
-        if obj is None or code in permissions_of(self):
+        if obj is None or code in permissions_of(self) or scope_of(self) is not None:
+            # On objects an API token is asked by the gates of their apps, which know what its scope means there.
             return code in permissions_of(self)
         return super().has_perm(perm, obj)
 
@@ -149,3 +150,31 @@ class RefreshToken(models.Model):
 
     def __str__(self) -> str:
         return str(self.jti)
+
+
+class ApiToken(models.Model):
+    """A long-lived credential for scrapers and scripts; deleting the row revokes it. Only its digest is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256, hexadecimal
+    permissions: "models.JSONField[list[str], list[str]]" = models.JSONField(default=list)
+    workflows: "models.JSONField[list[str], list[str]]" = models.JSONField(
+        default=list, blank=True, help_text="Slugs of the only workflows it reaches; empty: all that its owner does."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    last_used_at: "models.DateTimeField[datetime | str | None, datetime | None]" = models.DateTimeField(
+        null=True, blank=True, help_text="To within some minutes."
+    )
+
+    class Meta:
+        verbose_name = "API token"
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+from apps.accounts.audit.models import AuditEntry, AuditHead  # noqa: E402, F401  # rows of this app, too

@@ -1,10 +1,12 @@
-"""The permissions and roles by name, and the four questions asked about a caller.
+"""The permissions and roles by name, and the questions asked about a caller.
 
 Roles and their permissions are rows (`models.Role`, `models.Permission`) that operators edit; the names are code.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -56,9 +58,26 @@ class Role(StrEnum):
     GUEST = "guest"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What an API token may of what its owner may: these permissions, and on these workflows only (`None`: on all)."""
+
+    token_id: UUID
+    permissions: frozenset[str]
+    workflows: frozenset[str] | None
+
+
+OF_WORKFLOWS = frozenset(
+    str(permission)
+    for permission in Permission
+    if permission.partition(":")[0] in ("workflow", "task", "progress") and not permission.endswith(":create")
+)
+"""The permissions that are asked of a workflow: all that a token of single workflows can have."""
+
 _ALL = frozenset(str(permission) for permission in Permission)
 _NONE: frozenset[str] = frozenset()
 _CACHE = "_held"
+_SCOPE = "_scope"
 
 
 def _held(user: Any) -> tuple[frozenset[str], frozenset[str]]:
@@ -82,17 +101,31 @@ def _held(user: Any) -> tuple[frozenset[str], frozenset[str]]:
     return held
 
 
+def narrow(user: "User", scope: Scope) -> None:
+    """Let this user object speak for an API token: from here on it may what `scope` leaves of its rights."""
+    setattr(user, _SCOPE, scope)
+
+
+def scope_of(user: Caller) -> Scope | None:
+    """The scope of the API token that `user` came by; `None` for a person."""
+    return getattr(user, _SCOPE, None)
+
+
 def permissions_of(user: Caller) -> frozenset[str]:
     """The codes `user` holds through roles; an inactive user holds none, the admin role holds all.
 
-    A caller without credentials holds those of `ANONYMOUS_ROLE` (none by default).
+    A caller without credentials holds those of `ANONYMOUS_ROLE` (none by default), an API token what both its scope
+    and its owner's roles have; one of single workflows holds nothing everywhere.
     """
-    return _held(user)[1]
+    scope = scope_of(user)
+    if scope is None:
+        return _held(user)[1]
+    return _NONE if scope.workflows is not None else _held(user)[1] & scope.permissions
 
 
 def roles_of(user: Caller) -> frozenset[str]:
-    """The names of the roles of `user`."""
-    return _held(user)[0]
+    """The names of the roles of `user`; an API token has permissions and no role."""
+    return _held(user)[0] if scope_of(user) is None else _NONE
 
 
 def forget(user: Caller) -> None:
@@ -104,6 +137,18 @@ def forget(user: Caller) -> None:
 def holds(user: Caller, permission: str) -> bool:
     """Whether `user` holds `permission` through a role (grants on single objects are the querysets' matter)."""
     return permission in permissions_of(user)
+
+
+def holds_by_role(user: Caller, permission: str) -> bool:
+    """As `holds`, for a gate that looks at a token's workflows itself: whether a role of `user` has `permission`."""
+    scope = scope_of(user)
+    return permission in _held(user)[1] and (scope is None or permission in scope.permissions)
+
+
+def require_person(user: Caller) -> None:
+    """Raises `Denied` for an API token: tokens make no tokens, change no password and grant nothing."""
+    if scope_of(user) is not None:
+        raise Denied("An API token may not do this: log in.", code="person_required")
 
 
 def require(user: Caller, permission: str) -> None:

@@ -15,7 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django_ratelimit.core import get_usage
 
-from apps.accounts.callers import claims_of
+from apps.accounts.api_tokens import ApiKey
+from apps.accounts.callers import bearer_in, owner_in
 from apps.core.api.problems import problem_response
 from apps.core.errors import TooMany, Unauthenticated
 
@@ -93,9 +94,10 @@ class LoginAttempt:
         if not self._enabled:
             return
         rate = settings.ENV.RATE_LIMIT_LOGIN
-        tried = _count(request, "login", self._key, rate)
-        # The window of a key depends on the key alone, so both counts are of the same window.
+        # The window of a key depends on the key alone, so both counts are of the same window. What was taken back is
+        # read first: what others take back after this attempt was counted must not make room for it.
         passed = _count(request, "login-passed", self._key, rate, increment=False)
+        tried = _count(request, "login", self._key, rate)
         if tried["count"] - passed["count"] > tried["limit"]:
             # A refused attempt was not tried at all and uses up nothing.
             self.succeeded()
@@ -129,7 +131,8 @@ class RateLimitMiddleware:
         if self.is_async:
             return self._answer_async(request)
         if settings.ENV.RATE_LIMIT_ENABLED:
-            key = _signed_key(request) or _session_key(request, request.user if _has_session(request) else None)
+            key = _signed_key(request) or _api_key(request)
+            key = key or _session_key(request, request.user if _has_session(request) else None)
             if refusal := _refusal(request, key):
                 return refusal
         return self.get_response(request)
@@ -137,12 +140,15 @@ class RateLimitMiddleware:
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         if settings.ENV.RATE_LIMIT_ENABLED:
             key = _signed_key(request)
-            if key is None:
+            if key is None and _has_bearer(request):
+                key = await sync_to_async(_api_key)(request)
+            elif key is None:
                 user = None
                 if _has_session(request):
                     # Found once for the whole request: the views read it from here.
                     request.user = user = await request.auser()
                 key = _session_key(request, user)
+            assert key is not None  # noqa: S101  # a bearer credential that is no JWT is an API token
             check = _refusal if self.is_local else sync_to_async(_refusal)
             refusal = check(request, key)
             if not self.is_local:
@@ -156,13 +162,26 @@ def _has_session(request: HttpRequest) -> bool:
     return settings.SESSION_COOKIE_NAME in request.COOKIES
 
 
+def _has_bearer(request: HttpRequest) -> bool:
+    return bearer_in(request) is not None
+
+
 def _signed_key(request: HttpRequest) -> str | None:
     """The user of a well-signed token (no database); a forged or expired one counts for its address."""
     try:
-        claims = claims_of(request)
+        bearer = bearer_in(request)
     except Unauthenticated:
         return f"address:{client_address(request)}"
-    return f"user:{claims.user_id}" if claims else None
+    return None if bearer is None or isinstance(bearer, ApiKey) else f"user:{bearer.user_id}"
+
+
+def _api_key(request: HttpRequest) -> str | None:
+    """The owner of an API token, which only the database knows; an unknown one counts for its address."""
+    try:
+        owner = owner_in(request)
+    except Unauthenticated:
+        return f"address:{client_address(request)}"
+    return f"user:{owner.pk}" if owner else None
 
 
 def _session_key(request: HttpRequest, user: Any) -> str:

@@ -1,26 +1,31 @@
 """Access and refresh tokens: issued, read, rotated, revoked.
 
-simplejwt signs and checks them (HS256, issuer, audience and type pinned). What a signature cannot know is in rows:
+simplejwt signs and checks them (HS256, issuer, audience and type pinned). The newest key signs, those of
+`JWT_SIGNING_KEYS_OLD` are still believed; `kid` says which it was, and leads nowhere but to these. What
+a signature cannot know is in rows:
 an access token holds while its user is active, its `ver` is the user's `token_version`, and its family of refresh
 tokens is not revoked; a refresh token is used by claiming its row.
 """
 
 import functools
+import hashlib
 import logging
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import jwt
 from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 from rest_framework_simplejwt.backends import TokenBackend
-from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
+from apps.accounts.audit import record
 from apps.accounts.models import RefreshFamily, RefreshToken, User
 from apps.core.errors import Unauthenticated
 
@@ -32,16 +37,44 @@ MAX_TOKEN_LENGTH = 4096
 logger = logging.getLogger(__name__)
 
 
+def key_id(key: str) -> str:
+    """The `kid` of tokens signed with `key`: tells keys apart and says nothing of them."""
+    return hashlib.sha256(b"kid:" + key.encode()).hexdigest()[:16]
+
+
+class _Backend(TokenBackend):
+    """simplejwt's, with several keys: the first signs, `kid` chooses the one that checks."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._newest = keys[0]
+        super().__init__(ALGORITHM, signing_key=keys[0], audience=AUDIENCE, issuer=ISSUER, leeway=0)
+        self._kid = key_id(keys[0])
+        self._keys = {key_id(key): key for key in keys}
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """As simplejwt's, with `kid` in the header."""
+        claims = {**payload, "aud": self.audience, "iss": self.issuer}
+        return jwt.encode(claims, self._newest, algorithm=self.algorithm, headers={"kid": self._kid})
+
+    def get_verifying_key(self, token: Any) -> str:
+        """The key that `kid` names; the signing key for a token without one. Raises `TokenBackendError`."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid", self._kid)
+            return self._keys[kid]
+        except (jwt.InvalidTokenError, KeyError, TypeError) as error:
+            raise TokenBackendError("Token is invalid") from error
+
+
 @functools.cache
-def _backend(key: str) -> TokenBackend:
-    return TokenBackend(ALGORITHM, signing_key=key, audience=AUDIENCE, issuer=ISSUER, leeway=0)
+def _backend(keys: tuple[str, ...]) -> TokenBackend:
+    return _Backend(keys)
 
 
 class _Token(Token):
-    """simplejwt's token under our key, issuer and audience."""
+    """simplejwt's token under our keys, issuer and audience."""
 
     def get_token_backend(self) -> TokenBackend:
-        return _backend(settings.JWT_SIGNING_KEY)
+        return _backend((settings.JWT_SIGNING_KEY, *settings.JWT_SIGNING_KEYS_OLD))
 
 
 class _Access(_Token):
@@ -109,6 +142,7 @@ def _rotate(claims: Claims) -> tuple[User, Pair] | None:
     if not RefreshToken.objects.filter(pk=claims.jti, family=family, used_at=None).update(used_at=now):
         RefreshFamily.objects.filter(pk=family.pk).update(revoked_at=now)
         logger.warning("a spent refresh token was used again; its family is revoked", extra={"user": str(user.pk)})
+        record("auth.refresh-reuse", obj=user, outcome="denied")
         return None
     family.tokens.filter(expires_at__lt=now).delete()
     RefreshFamily.objects.filter(pk=family.pk).update(expires_at=now + _Refresh.lifetime)

@@ -10,10 +10,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import structlog
+from django.http import HttpRequest
 from structlog.typing import EventDict, Processor
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request being answered; empty outside one."""
+
+current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", default=None)
+"""The request being answered, for those who note down who did something; never to decide by."""
 
 
 def _request_id(_: Any, __: str, event: EventDict) -> EventDict:

@@ -73,7 +73,7 @@ def count(rules: Iterable[Rule], now: datetime) -> Mapping[str, int]:
 
 
 def rows(old: Callable[[datetime], QuerySet[Any]]) -> Rule:
-    """A rule for rows on which little or nothing hangs: `old(now)` are those that go."""
+    """A rule for rows on which little or nothing hangs: `old(now)` are those that go, without a join."""
 
     def counted(now: datetime) -> Mapping[str, int]:
         found = old(now)
@@ -89,7 +89,7 @@ def rows(old: Callable[[datetime], QuerySet[Any]]) -> Rule:
 def delete_some(old: QuerySet[Any], at_most: int) -> int:
     """Delete some of these rows, in a transaction; how many. What somebody else has locked is left for another time."""
     with transaction.atomic():
-        locked = old.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
+        locked = old.select_for_update(skip_locked=True).order_by("pk")
         keys = list(locked.values_list("pk", flat=True)[:at_most])
         if keys:
             old.model._base_manager.filter(pk__in=keys).delete()

@@ -22,6 +22,7 @@ from apps.progress.conversation import Subscription, Subscriptions
 from apps.progress.credentials import Credential, may_watch, user_behind
 from apps.progress.feed import Feed, Reader, feed, in_thread
 from apps.progress.handshake import Admission, admit, wish
+from apps.progress.noting import noted
 from apps.progress.outbox import Outbox, TooSlow, held_back, until_drained
 from apps.workflows.selectors import progress
 
@@ -88,6 +89,7 @@ class ProgressConsumer(AsyncWebsocketConsumer):
                 await self._subscriptions.add(self._user, asked.workflow_id, asked.since)
             else:
                 await self._subscriptions.add_everything(lambda: self._user)
+            await in_thread(noted, self.scope, self._user, asked.workflow_id)
         except Exception as error:
             await self._fail_for(error)
 
@@ -113,6 +115,7 @@ class ProgressConsumer(AsyncWebsocketConsumer):
                 self._reader.outbox.put(payloads.plain("pong"))
             case "subscribe":
                 await self._subscriptions.add(self._user, _id_in(said), _since_in(said))
+                await in_thread(noted, self.scope, self._user, _id_in(said))
             case "unsubscribe":
                 self._subscriptions.remove(_id_in(said))
                 self._reader.outbox.put(payloads.plain("unsubscribed", workflow_id=_id_in(said)))

@@ -1,4 +1,4 @@
-"""What lets a socket in, and whether it still holds: a token's claims, a session, or nothing (`ANONYMOUS_ROLE`)."""
+"""What lets a socket in, and whether it still holds: a token, a session, or nothing (`ANONYMOUS_ROLE`)."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,9 +10,10 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.utils import timezone
 
+from apps.accounts.callers import Bearer, user_of
 from apps.accounts.models import User
 from apps.accounts.permissions import Permission, holds
-from apps.accounts.tokens import Claims, user_of
+from apps.accounts.tokens import Claims
 from apps.core.errors import Unauthenticated
 from apps.workflows.models import Workflow
 
@@ -21,16 +22,17 @@ from apps.workflows.models import Workflow
 class Credential:
     """Exactly one of the two, or neither: a caller without credentials."""
 
-    claims: Claims | None = None
+    bearer: Bearer | None = None
     session_key: str | None = None
 
 
 def user_behind(credential: Credential) -> User | AnonymousUser:
     """The account as it is now, read from the database. Raises `Unauthenticated` where the credential has ended."""
-    if credential.claims is not None:
-        if credential.claims.expires_at <= timezone.now():
+    bearer = credential.bearer
+    if bearer is not None:
+        if isinstance(bearer, Claims) and bearer.expires_at <= timezone.now():
             raise Unauthenticated("The token has expired.", code="invalid_token")
-        return user_of(credential.claims)
+        return user_of(bearer)
     if credential.session_key is not None:
         user = _user_of_session(credential.session_key)
         if user is None:

@@ -15,9 +15,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
-from apps.accounts.callers import bearer_of
+from apps.accounts.callers import bearer_of, read_bearer
 from apps.accounts.models import User
-from apps.accounts.tokens import read_access_token
 from apps.core.errors import Denied, Invalid, Unauthenticated
 from apps.progress import tickets
 from apps.progress.credentials import Credential, may_watch, user_behind
@@ -62,9 +61,9 @@ def admit(scope: Mapping[str, Any]) -> Admission:
     subprotocols = list(scope.get("subprotocols") or ())
     by_protocol = len(subprotocols) == 2 and subprotocols[0].lower() == "bearer"
     if raw is not None:
-        credential = Credential(claims=read_access_token(raw))
+        credential = Credential(bearer=read_bearer(raw))
     elif by_protocol:
-        credential = Credential(claims=read_access_token(subprotocols[1]))
+        credential = Credential(bearer=read_bearer(subprotocols[1]))
     elif "ticket" in query:
         credential = _of_ticket(query["ticket"])
     else:

@@ -29,7 +29,7 @@ def start(user: Any, *, base: str) -> dict[str, Any]:
         "counts": overview.counts(user, now),
         "open_executions": overview.open_ones(user, MAX_OPEN),
         "ended_executions": overview.ended(user, MAX_ENDED),
-        "workflows": list(overview.workflows_of(user)[:MAX_WORKFLOWS]),
+        "workflows": list(overview.workflows_of(user).exclude(kind=Workflow.Kind.TASKS)[:MAX_WORKFLOWS]),
         "performers": _performers(user),
         "may_watch": may_watch(user),
         "may_create": holds(user, Permission.WORKFLOW_CREATE),

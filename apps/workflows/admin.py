@@ -1,17 +1,21 @@
 """Admin pages of what the engine keeps: to read, search and filter, and to cancel.
 
-Only services write these tables, so there is nothing to add, change or delete here.
+Only services write these tables, so there is nothing to add, change or delete here but grants, and those through them.
 """
 
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.audit import record
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows.engine.states import TERMINAL, Status
@@ -26,9 +30,12 @@ from apps.workflows.models import (
     Task,
     Webhook,
     Workflow,
+    WorkflowGroupPermission,
+    WorkflowUserPermission,
     WorkflowVersion,
 )
-from apps.workflows.services import executions
+from apps.workflows.selectors.grants import verbs_of
+from apps.workflows.services import executions, grants
 
 
 class ReadOnlyAdmin(PermissionModelAdmin):
@@ -138,7 +145,9 @@ class ExecutionAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"{execution.pk}: this needs {P.TASK_DELETE.value}.", messages.ERROR)
                 continue
             try:
-                executions.cancel(execution, by=request.user)  # type: ignore[arg-type]  # the site lets in users only
+                with transaction.atomic():
+                    executions.cancel(execution, by=request.user)  # type: ignore[arg-type]  # the site lets in users only
+                    record("execution.cancel", obj=execution)
             except PlatformError as refusal:
                 self.message_user(request, f"{execution.pk}: {refusal.detail}.", messages.WARNING)
             else:
@@ -251,3 +260,95 @@ class NotificationAdmin(ReadOnlyAdmin):
     search_fields = ("receiver_name", "execution__id", "execution__workflow__slug")
     ordering = ("-id",)
     raw_id_fields = ("execution",)
+
+
+class GrantForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
+    """A grant that the one who edits may give; the page sets `editor` on the class it makes for a request."""
+
+    editor: Any = None
+
+    def clean(self) -> dict[str, Any]:
+        """What the service would refuse is said on the form."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "content_object" in cleaned and "permission" in cleaned:
+            try:
+                verb = cleaned["permission"].codename.partition(":")[2]
+                grants.check_may_share(cleaned["content_object"], by=self.editor)
+                grants.check_may_give(cleaned["content_object"], verb, by=self.editor)
+            except PlatformError as refusal:
+                raise ValidationError(refusal.detail) from None
+        return cleaned
+
+
+class GrantAdmin(PermissionModelAdmin):
+    """Grants on single workflows: given and taken back by the rules of `/workflows/{id}/grants`."""
+
+    permissions = dict.fromkeys(("view", "add", "delete"), P.SYSTEM_ADMIN)
+    form = GrantForm
+    to: ClassVar[str]
+    list_filter = ("permission",)
+    raw_id_fields = ("content_object",)
+    actions = None
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form, told who edits."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.editor = request.user
+        return form
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Only the permissions of workflows."""
+        if db_field.name == "permission":
+            content_type = {"content_type__app_label": "workflows", "content_type__model": "workflow"}
+            kwargs["queryset"] = db_field.related_model.objects.filter(**content_type)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not a grant of what the editor may not do himself."""
+        if not super().has_delete_permission(request, obj) or obj is None:
+            return super().has_delete_permission(request, obj)
+        try:
+            grants.check_may_give(obj.content_object, _verb(obj), by=request.user)  # type: ignore[arg-type]
+        except PlatformError:
+            return False
+        return True
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: ARG002
+        """Through the service; Django goes on with the row that it made."""
+        self._write(request, obj, lambda verbs, verb: verbs | {verb})
+        names = {self.to: getattr(obj, self.to), "permission": obj.permission, "content_object": obj.content_object}
+        obj.__dict__.update(self.model._default_manager.get(**names).__dict__)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Through the service."""
+        self._write(request, obj, lambda verbs, verb: verbs - {verb})
+
+    def _write(self, request: HttpRequest, obj: Any, change: Any) -> None:
+        to = getattr(obj, self.to)
+        verbs = change(verbs_of(obj.content_object, to), _verb(obj))
+        grants.grant(obj.content_object, to, verbs, by=request.user)  # type: ignore[arg-type]  # the site lets in users
+
+
+def _verb(row: Any) -> str:
+    return str(row.permission.codename).partition(":")[2]
+
+
+@admin.register(WorkflowUserPermission)
+class UserGrantAdmin(GrantAdmin):
+    """What single people may do with single workflows."""
+
+    to = "user"
+    list_display = ("content_object", "user", "permission")
+    list_select_related = ("content_object", "user", "permission__content_type")
+    search_fields = ("content_object__slug", "content_object__name", "user__username")
+    autocomplete_fields = ("user",)
+
+
+@admin.register(WorkflowGroupPermission)
+class GroupGrantAdmin(GrantAdmin):
+    """What groups may do with single workflows."""
+
+    to = "group"
+    list_display = ("content_object", "group", "permission")
+    list_select_related = ("content_object", "group", "permission__content_type")
+    search_fields = ("content_object__slug", "content_object__name", "group__name")

@@ -134,6 +134,7 @@ CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After", "Idempotency-Replayed"]
 
 JWT_SIGNING_KEY = ENV.JWT_SIGNING_KEY
+JWT_SIGNING_KEYS_OLD = ENV.JWT_SIGNING_KEYS_OLD
 VAULT_KEYS = ENV.VAULT_KEYS
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=30)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)

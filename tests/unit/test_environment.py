@@ -67,6 +67,8 @@ def test_a_generated_key_is_kept_and_read_by_its_owner_only(tmp_path):
         ({"SECRET_KEY": "django-insecure-" + "abcdefghij0123456789" * 2}, "SECRET_KEY"),
         ({"JWT_SIGNING_KEY": "short"}, "JWT_SIGNING_KEY"),
         ({"JWT_SIGNING_KEY": GOOD["SECRET_KEY"]}, "JWT_SIGNING_KEY"),
+        ({"JWT_SIGNING_KEYS_OLD": "short"}, "JWT_SIGNING_KEYS_OLD"),
+        ({"JWT_SIGNING_KEYS_OLD": GOOD["SECRET_KEY"]}, "JWT_SIGNING_KEYS_OLD"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
         ({"SERVER_PROCESSES": "2"}, "REDIS_URL"),

@@ -3,18 +3,17 @@
 from rest_framework import authentication
 from rest_framework.request import Request
 
-from apps.accounts.callers import check_csrf, claims_of
+from apps.accounts.callers import Bearer, bearer_in, check_csrf, owner_in
 from apps.accounts.models import User
-from apps.accounts.tokens import Claims, user_of
 
 
 class BearerAuthentication(authentication.BaseAuthentication):
-    """`Authorization: Bearer <access token>`; `request.auth` becomes the token's `Claims`."""
+    """`Authorization: Bearer TOKEN`; `request.auth` becomes the `Claims` of a JWT or the `ApiKey` of an API token."""
 
-    def authenticate(self, request: Request) -> tuple[User, Claims] | None:
-        """The user and the claims; `None` without a bearer credential. Raises `Unauthenticated` for a bad one."""
-        claims = claims_of(request._request)
-        return None if claims is None else (user_of(claims), claims)
+    def authenticate(self, request: Request) -> tuple[User, Bearer] | None:
+        """The user and what was presented; `None` without one. Raises `Unauthenticated` for what does not hold."""
+        bearer, owner = bearer_in(request._request), owner_in(request._request)
+        return None if bearer is None or owner is None else (owner, bearer)
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002
         """What a 401 tells the caller to bring."""

@@ -6,7 +6,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """`Authorization: Bearer`, a JWT."""
+    """`Authorization: Bearer`: the JWT of a login, or an API token."""
 
     target_class = "apps.accounts.api.authentication.BearerAuthentication"
     name = "bearer"

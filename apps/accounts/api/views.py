@@ -4,15 +4,17 @@ from typing import Any, cast
 
 from django.contrib.auth import authenticate, logout
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import tokens
+from apps.accounts import api_tokens, tokens
 from apps.accounts.api import serializers
+from apps.accounts.audit import Actor, record
 from apps.accounts.models import User
-from apps.accounts.permissions import permissions_of, roles_of
-from apps.accounts.ratelimit import LoginAttempt
+from apps.accounts.permissions import holds_by_role, permissions_of, require_person, roles_of, scope_of
+from apps.accounts.ratelimit import LoginAttempt, client_address
 from apps.core.api.parsers import FormParser, JSONParser
 from apps.core.api.viewsets import AUTHENTICATED, OPEN, GenericAPIView
 from apps.core.errors import Unauthenticated
@@ -24,6 +26,7 @@ class TokenView(GenericAPIView):
     """Log in: a username and password for a pair of tokens."""
 
     required_permissions = {"POST": OPEN}
+    untold = frozenset({"POST"})  # told below, with the account that logged in
     authentication_classes = []  # a stale token or a cookie has no say here
     parser_classes = FORM_OR_JSON
     serializer_class = serializers.CredentialsSerializer
@@ -40,13 +43,16 @@ class TokenView(GenericAPIView):
         if not isinstance(user, User):
             raise Unauthenticated("The username or the password is wrong.", code="invalid_credentials")
         attempt.succeeded()
-        return Response(_answer(user, tokens.issue(user)))
+        pair = tokens.issue(user)
+        record("auth.login", obj=user, actor=Actor.of(user, address=client_address(request._request)))
+        return Response(_answer(user, pair))
 
 
 class RefreshView(GenericAPIView):
     """The next pair of tokens."""
 
     required_permissions = {"POST": OPEN}
+    untold = frozenset({"POST"})  # each half hour of each login; `tokens` tells of a reuse
     authentication_classes = []
     parser_classes = FORM_OR_JSON
     serializer_class = serializers.RefreshSerializer
@@ -66,6 +72,7 @@ class LogoutView(GenericAPIView):
     @extend_schema(request=None, responses={204: None}, operation_id="auth_logout")
     def post(self, request: Request) -> Response:
         """Revoke the tokens of this login, or end this browser's session."""
+        require_person(request.user)
         if isinstance(request.auth, tokens.Claims):
             tokens.revoke_family(request.auth.family_id)
         else:
@@ -77,11 +84,20 @@ class LogoutAllView(GenericAPIView):
     """End every login of this account."""
 
     required_permissions = {"POST": AUTHENTICATED}
+    serializer_class = serializers.LogoutAllSerializer
 
-    @extend_schema(request=None, responses={204: None}, operation_id="auth_logout_all")
+    @extend_schema(responses={204: None}, operation_id="auth_logout_all")
     def post(self, request: Request) -> Response:
-        """Revoke all tokens and sessions of the account, on every device."""
-        tokens.revoke_all(_account(request))
+        """Revoke all tokens and sessions of the account, on every device; API tokens where `api_tokens` is true."""
+        user = _account(request)
+        require_person(user)
+        try:
+            given = _validated(self, request)
+        except UnsupportedMediaType:  # an empty form of a client that always sends one: as good as no body
+            given = {}
+        tokens.revoke_all(user)
+        if given.get("api_tokens"):
+            api_tokens.revoke_all([user])
         return Response(status=204)
 
 
@@ -94,8 +110,14 @@ class MeView(GenericAPIView):
     @extend_schema(operation_id="auth_me")
     def get(self, request: Request) -> Response:
         """Who I am, my roles, my permissions."""
-        user = _account(request)
-        return Response({"id": str(user.pk), "username": user.username, "email": user.email, **_rights(user)})
+        user, scope = _account(request), scope_of(request.user)
+        rights = _rights(user)
+        workflows = None if scope is None or scope.workflows is None else sorted(scope.workflows)
+        if scope is not None:
+            rights["permissions"] = sorted(code for code in scope.permissions if holds_by_role(user, code))
+        return Response(
+            {"id": str(user.pk), "username": user.username, "email": user.email, **rights, "workflows": workflows}
+        )
 
 
 def _account(request: Request) -> User:

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from apps.core.api.problems import MEDIA_TYPE, problem_response
 from apps.core.errors import Invalid, PlatformError
-from apps.core.logs import request_id
+from apps.core.logs import current_request, request_id
 
 HEADER = "X-Request-ID"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
@@ -56,20 +56,22 @@ class RequestMiddleware:
         """Answer the request inside its id."""
         if self.is_async:
             return self._answer_async(request)
-        token = request_id.set(_id_of(request))
+        token, answering = request_id.set(_id_of(request)), current_request.set(request)
         try:
             response = _refusal(request) or self.get_response(request)
             assert isinstance(response, HttpResponseBase)  # noqa: S101  # for the type checker: the sync road
             return _finish(response)
         finally:
+            current_request.reset(answering)
             request_id.reset(token)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        token = request_id.set(_id_of(request))
+        token, answering = request_id.set(_id_of(request)), current_request.set(request)
         try:
             response = _refusal(request) or await self.get_response(request)  # type: ignore[misc]
             return _finish(response)
         finally:
+            current_request.reset(answering)
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -93,7 +95,11 @@ def _measure(request: HttpRequest) -> None:
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """NUL is in no path or query of ours, and PostgreSQL answers it with an error deep inside."""
+    """NUL is in no path or query of ours, and PostgreSQL answers it with an error deep inside; so do libraries that
+    read a length which is no number."""
+    declared = str(request.META.get("CONTENT_LENGTH") or "0")
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
+        return problem_response(request, Invalid("The header Content-Length must be a whole number."))
     _measure(request)
     if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
         return problem_response(request, Invalid("NUL is not allowed in a path or a query."))

@@ -1,11 +1,16 @@
 """Base classes of API views: what is not declared is refused, what is not known is an error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from django.db import transaction
+from django.dispatch import Signal
 from django.http import QueryDict
 from rest_framework import generics, serializers, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from apps.core.api.access import AUTHENTICATED, OPEN
 
@@ -19,7 +24,18 @@ __all__ = [
     "StrictModelSerializer",
     "StrictSerializer",
     "ViewSet",
+    "changed",
+    "refused",
 ]
+
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+changed = Signal()
+"""A request changed something: `view, request, response`. Sent within the transaction of `together` actions, else right
+after the handler; a receiver may take note, never decide."""
+
+refused = Signal()
+"""A request was refused by an error: `view, request, error, response`. Sent after its transaction was undone."""
 
 
 class Declared:
@@ -32,6 +48,38 @@ class Declared:
     # OPTIONS would describe the fields to callers who may not read them (a CORS preflight never comes this far).
     metadata_class: Any = None  # OPTIONS would describe the fields to callers who may not read them
     http_method_names: Any = ["get", "post", "put", "patch", "delete", "head"]
+
+    untold: ClassVar[frozenset[str]] = frozenset()
+    """Actions (or methods) that change nothing anybody asks about later, or that are told where they happen."""
+    together: ClassVar[frozenset[str]] = frozenset()
+    """Actions that are one short transaction together with what hears of them. Not for those that wait, compute at
+    length or speak to others: the transaction would keep every other writer of SQLite waiting."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Once the caller is let in, tell `changed` of what the handler does."""
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]  # APIView's: this stands before it
+        method = str(request.method)
+        if method in CHANGING and (action := getattr(self, "action", None) or method) not in self.untold:
+            handler = getattr(self, method.lower())  # the gate has refused a method without one
+            setattr(self, method.lower(), self._telling(handler, within=action in self.together))
+
+    def _telling(self, handler: Callable[..., Response], *, within: bool) -> Callable[..., Response]:
+        def handle(request: Request, *args: Any, **kwargs: Any) -> Response:
+            with transaction.atomic() if within else nullcontext():
+                response = handler(request, *args, **kwargs)
+                if response.status_code < 400:
+                    changed.send(sender=type(self), view=self, request=request, response=response)
+                return response
+
+        return handle
+
+    def handle_exception(self, error: Exception) -> Response:
+        """DRF's answer, told to `refused`."""
+        response: Response = super().handle_exception(error)  # type: ignore[misc]
+        refused.send_robust(
+            sender=type(self), view=self, request=getattr(self, "request", None), error=error, response=response
+        )
+        return response
 
 
 class ViewSet(Declared, viewsets.ViewSet):

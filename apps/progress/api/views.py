@@ -7,9 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.api.permissions import DeclaredPermission, declared
+from apps.accounts.callers import bearer_in
 from apps.accounts.models import User
 from apps.accounts.permissions import Permission
-from apps.accounts.tokens import Claims
 from apps.core.api.problems import pointer
 from apps.core.api.viewsets import GenericAPIView
 from apps.core.errors import Invalid, Problem, TooLarge, Unauthenticated
@@ -99,6 +99,7 @@ class UpdateView(Idempotent, GenericAPIView):
     """Reports from outside."""
 
     required_permissions = {"POST": Permission.PROGRESS_UPDATE}
+    untold = frozenset({"POST"})  # the journal of the execution tells
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.UpdateSerializer
 
@@ -138,6 +139,7 @@ class TicketView(GenericAPIView):
     """A way into the socket for pages that cannot send a header."""
 
     required_permissions = {"POST": Permission.PROGRESS_READ}
+    untold = frozenset({"POST"})  # the socket that it opens is told of
     permission_classes = [OnSomeWorkflow]
     serializer_class = serializers.TicketSerializer
 
@@ -145,9 +147,9 @@ class TicketView(GenericAPIView):
     def post(self, request: Request) -> Response:
         """A single-use ticket: `/progress/ws?ticket=…`, within 30 seconds."""
         _account(request)
-        claims = request.auth if isinstance(request.auth, Claims) else None
-        session = None if claims else request._request.session.session_key
-        ticket = tickets.issue(Credential(claims=claims, session_key=session))
+        bearer = bearer_in(request._request)
+        session = None if bearer else request._request.session.session_key
+        ticket = tickets.issue(Credential(bearer=bearer, session_key=session))
         return Response({"ticket": ticket, "expires_in": tickets.LIFETIME})
 
 

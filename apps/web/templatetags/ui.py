@@ -73,6 +73,7 @@ def gist(event: Event) -> str:
         str(data.get("message") or ""),
         str(error.get("message", "")) if isinstance(error, Mapping) else "",
         f"by {data['performer']}" if data.get("performer") else "",
+        f"for {data['waiting_for']}" if data.get("waiting_for") else "",
         f"attempt {data['attempt']}" if event.type == "task.started" and data.get("attempt", 0) > 1 else "",
     ]
     return " · ".join(part for part in parts if part)[:MOST_OF_A_GIST]

@@ -22,7 +22,7 @@ from apps.core.errors import Invalid, Problem, TooLarge
 from apps.workflows.api import serializers
 from apps.workflows.api.gate import GatedViewSet
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Event, Execution, LogChunk, Task, Trigger
+from apps.workflows.models import Event, Execution, LogChunk, Task, Trigger, Workflow
 from apps.workflows.selectors.relations import of_parent, of_step, with_parents
 from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
@@ -30,6 +30,8 @@ from apps.workflows.services import executions, priorities
 UUID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 STATUSES = [(status.value, status.value) for status in Status]
 MAX_ROWS = 1000
+MAX_TAG = 64
+MAX_SEARCH = 200
 MAX_PAYLOAD = 64 * 1024  # bytes of JSON
 AFTER = [
     OpenApiParameter("after", int, description="Only what comes after this number."),
@@ -41,7 +43,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class ExecutionFilter(FilterSet):
-    """By status, workflow, tag (of the workflow), time, what made it, and what it is related to."""
+    """By status, workflow, its tag, a search for its name or id, time, what made it, and what it is related to."""
 
     status = MultipleChoiceFilter(choices=STATUSES)
     trigger = MultipleChoiceFilter(choices=Trigger.choices)
@@ -49,7 +51,8 @@ class ExecutionFilter(FilterSet):
     parent_id = UUIDFilter(method="of_parent")
     schedule_id = UUIDFilter(field_name="schedule_id")
     workflow_id = CharFilter(field_name="workflow__slug")
-    tag = CharFilter(method="tagged")
+    tag = CharFilter(method="tagged", max_length=MAX_TAG)
+    search = CharFilter(method="found", max_length=MAX_SEARCH)
     created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
 
@@ -63,8 +66,12 @@ class ExecutionFilter(FilterSet):
         return rows.filter(of_parent(parent)) if known.filter(pk=parent).exists() else rows.none()
 
     def tagged(self, rows: QuerySet[Execution], _name: str, tag: str) -> QuerySet[Execution]:
-        """Those of workflows with this tag: in JSON text a tag stands between quotes."""
-        return rows.filter(workflow__tags__icontains=json.dumps(tag))
+        """Those of workflows with just this tag."""
+        return rows.filter(workflow__in=Workflow.objects.tagged(tag))
+
+    def found(self, rows: QuerySet[Execution], _name: str, text: str) -> QuerySet[Execution]:
+        """Those of workflows whose name or id holds this text."""
+        return rows.filter(workflow__in=Workflow.objects.named_like(text))
 
 
 class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
@@ -86,6 +93,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         "logs": Permission.TASK_READ,
     }
     gated_actions = frozenset(required_permissions)
+    together = frozenset({"partial_update", "cancel", "pause", "resume", "signal", "retry", "fork"})
     queryset = Execution.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from opentelemetry import trace
 from rest_framework.request import Request
 
 from apps.accounts.api.permissions import DeclaredPermission
@@ -44,3 +45,9 @@ class GatedViewSet(Idempotent, GenericViewSet):
         visible = type(workflow).objects.visible_to(self.request.user, permission)
         if not visible.filter(pk=workflow.pk).exists():
             raise Denied(f"this needs the permission {permission.value} on `{workflow}`")
+
+
+def callers_trace() -> str:
+    """The trace this request belongs to, 32 hexadecimal digits; empty when none is recorded."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""

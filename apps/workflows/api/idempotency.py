@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.core.api.renderers import JSONRenderer
+from apps.core.sealing import seal, unseal
 from apps.workflows.services.requests import digest_of, once
 
 HEADER = "Idempotency-Key"
@@ -66,8 +67,8 @@ def _within(handler: Handler, user: User, key: str) -> Handler:
 
 
 def _kept(response: Response) -> dict[str, Any]:
-    """What is needed to give the answer again."""
-    body = None if response.data is None else json.loads(JSONRenderer().render(response.data))
+    """What is needed to give the answer again. Its body is sealed: some answers tell a secret, this once."""
+    body = None if response.data is None else seal(JSONRenderer().render(response.data).decode())
     return {"status": response.status_code, "body": body, "location": response.headers.get("Location")}
 
 
@@ -75,4 +76,5 @@ def _replayed(answer: dict[str, Any]) -> Response:
     headers = {REPLAYED: "true"}
     if answer["location"] is not None:
         headers["Location"] = answer["location"]
-    return Response(answer["body"], status=answer["status"], headers=headers)
+    body = None if answer["body"] is None else json.loads(unseal(answer["body"]))
+    return Response(body, status=answer["status"], headers=headers)

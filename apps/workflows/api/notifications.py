@@ -107,6 +107,7 @@ class ReceiverViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
         "destroy": Permission.SYSTEM_UPDATE,
         "test": Permission.SYSTEM_UPDATE,
     }
+    together = frozenset({"create", "update", "destroy"})
     queryset = Receiver.objects.select_related("owner")
     lookup_field = "name"
     lookup_value_regex = NAME

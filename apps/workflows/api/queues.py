@@ -28,6 +28,7 @@ class QueueViewSet(Idempotent, GenericViewSet):
         "pause": Permission.SYSTEM_UPDATE,
         "resume": Permission.SYSTEM_UPDATE,
     }
+    together = frozenset({"pause", "resume"})
     lookup_url_kwarg = "name"
     lookup_value_regex = "[^/]+"
     pagination_class = None

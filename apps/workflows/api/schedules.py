@@ -140,6 +140,8 @@ class ScheduleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVie
         "preview": AUTHENTICATED,
     }
     gated_actions = frozenset(required_permissions) - {"preview"}
+    untold = frozenset({"preview"})
+    together = frozenset({"create", "update", "destroy", "pause", "resume"})
     queryset = Schedule.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

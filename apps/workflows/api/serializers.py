@@ -113,6 +113,12 @@ class StartedSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=[status.value for status in Status], read_only=True)
 
 
+class TaskStartedSerializer(StartedSerializer):
+    """An ad-hoc task that was accepted."""
+
+    task_id = serializers.UUIDField(read_only=True)
+
+
 class ExecutionSerializer(serializers.ModelSerializer[Execution]):
     """One run of one version."""
 

@@ -6,6 +6,7 @@ from django.db.models import QuerySet
 from django_filters.filters import CharFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -13,12 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.permissions import Permission
+from apps.core.errors import Invalid
 from apps.workflows.api import serializers
-from apps.workflows.api.executions import STATUSES, UUID, priority_of
-from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.executions import STATUSES, UUID, priority_of, started
+from apps.workflows.api.gate import GatedViewSet, callers_trace
 from apps.workflows.models import Task
 from apps.workflows.selectors.why import why
-from apps.workflows.services import approvals, priorities
+from apps.workflows.services import adhoc, approvals, priorities
 
 
 class TaskFilter(FilterSet):
@@ -41,12 +43,14 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
     required_permissions = {
         "list": Permission.TASK_READ,
         "retrieve": Permission.TASK_READ,
+        "create": Permission.TASK_CREATE,
         "partial_update": Permission.TASK_UPDATE,
         "why": Permission.TASK_READ,
         "approve": Permission.TASK_EXECUTE,
         "reject": Permission.TASK_EXECUTE,
     }
-    gated_actions = frozenset(required_permissions)
+    gated_actions = frozenset(required_permissions) - {"create"}
+    together = frozenset({"partial_update", "approve", "reject", "create"})
     queryset = Task.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"
@@ -64,6 +68,17 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         task: Task = self.get_object()
         self.require(task, self.permission())
         return task
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses={202: serializers.TaskStartedSerializer})
+    def create(self, request: Request) -> Response:
+        """Execute one step, defined as in a workflow (without `id` too), perhaps with `inputs` and `priority`."""
+        step, asked = _split(request.data)
+        given = serializers.ExecuteSerializer(data=asked)
+        given.is_valid(raise_exception=True)
+        execution, task = adhoc.start(step, by=self.account(), trace_id=callers_trace(), **given.validated_data)
+        answer = started(execution)
+        answer.data["task_id"] = str(task.pk)
+        return answer
 
     @extend_schema(request=serializers.PrioritySerializer, responses=serializers.TaskSerializer)
     def partial_update(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002 (the route's word)
@@ -97,3 +112,11 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         by = self.account()
         approvals.decide(task, approved=approved, by=by, form=said.get("form"), reason=said.get("reason", ""))
         return Response(self.get_serializer(task).data)
+
+
+def _split(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A task's definition, and what its execution is given. Raises `Invalid` for what is no object."""
+    if not isinstance(body, dict):
+        raise Invalid("The body must be an object: one step, as in a workflow.")
+    asked = {name: body[name] for name in ("inputs", "priority") if name in body}
+    return {name: value for name, value in body.items() if name not in asked}, asked

@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
 
 from apps.workflows.api.executions import ExecutionViewSet
+from apps.workflows.api.grants import ExplainView, GrantViewSet
 from apps.workflows.api.notifications import ReceiverViewSet
 from apps.workflows.api.queues import QueueViewSet, WorkerViewSet
 from apps.workflows.api.schedules import ScheduleViewSet
@@ -21,6 +22,13 @@ router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("notifications", ReceiverViewSet, basename="notification")
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # Explains grants on workflows, of which the floor of accounts knows nothing.
+    path("auth/explain", ExplainView.as_view(), name="auth-explain"),
+    path(
+        "workflows/<slug:id>/grants",
+        GrantViewSet.as_view({"get": "list", "put": "update", "delete": "destroy"}),
+        name="workflow-grants",
+    ),
     path("schema/workflow.json", DefinitionSchemaViewSet.as_view({"get": "list"}), name="definition-schema"),
     path("webhooks", WebhookViewSet.as_view({"get": "list", "post": "create"}), name="webhooks"),
     path(

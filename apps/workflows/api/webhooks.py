@@ -85,6 +85,8 @@ class WebhookViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedView
         "receive": OPEN,
     }
     gated_actions = frozenset(required_permissions) - {"receive"}
+    untold = frozenset({"receive"})  # the execution tells what started it
+    together = frozenset({"create", "update", "destroy", "rotate"})
     queryset = Webhook.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

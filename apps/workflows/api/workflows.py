@@ -1,6 +1,5 @@
 """`/workflows`: definitions and their versions, and the way to execute them."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,7 +9,6 @@ from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from opentelemetry import trace
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -20,9 +18,11 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
-from apps.workflows.api.executions import started
+from apps.workflows.api.executions import MAX_SEARCH, MAX_TAG, started
+from apps.workflows.api.gate import callers_trace
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
+from apps.workflows.api.renderers import DefinitionRenderer
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.selectors.relations import with_parents
@@ -33,10 +33,10 @@ DEFINITION = {"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenA
 
 
 class WorkflowFilter(FilterSet):
-    """`?tag=`, `?search=` (name, id and description), `?kind=`."""
+    """`?tag=`, `?search=` (name, id and description), `?kind=` (default: all but ad-hoc tasks)."""
 
-    tag = CharFilter(method="tagged")
-    search = CharFilter(method="found")
+    tag = CharFilter(method="tagged", max_length=MAX_TAG)
+    search = CharFilter(method="found", max_length=MAX_SEARCH)
     kind = ChoiceFilter(choices=Workflow.Kind.choices)
 
     class Meta:
@@ -44,8 +44,8 @@ class WorkflowFilter(FilterSet):
         fields: list[str] = []
 
     def tagged(self, rows: QuerySet[Workflow], _name: str, tag: str) -> QuerySet[Workflow]:
-        """Those with this tag: in JSON text a tag stands between quotes."""
-        return rows.filter(tags__icontains=json.dumps(tag))
+        """Those with just this tag."""
+        return rows.filter(tags__has_element=tag)
 
     def found(self, rows: QuerySet[Workflow], _name: str, text: str) -> QuerySet[Workflow]:
         """Those with these words."""
@@ -72,6 +72,8 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
     gated_actions = frozenset({
         "list", "retrieve", "update", "destroy", "versions", "diff", "plan", "plan_with", "execute", "executions",
     })  # fmt: skip
+    untold = frozenset({"validate", "plan_with"})
+    together = frozenset({"destroy", "execute"})
     queryset = Workflow.objects.none()
     lookup_field = "slug"
     lookup_url_kwarg = "id"
@@ -82,12 +84,20 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
 
     def get_queryset(self) -> QuerySet[Workflow]:
         """What the caller may read."""
-        return Workflow.objects.visible_to(self.request.user, Permission.WORKFLOW_READ).select_related("owner")
+        rows = Workflow.objects.visible_to(self.request.user, Permission.WORKFLOW_READ).select_related("owner")
+        if self.action == "list" and not self.request.query_params.get("kind"):
+            rows = rows.exclude(kind=Workflow.Kind.TASKS)
+        return rows
 
     def get_parsers(self) -> list[Any]:
         """Definitions may be YAML."""
         takes_definition = getattr(self, "action", None) in ("create", "update", "validate")
         return [parser() for parser in (DEFINITION_PARSERS if takes_definition else [JSONParser])]
+
+    def get_renderers(self) -> list[Any]:
+        """One workflow may be asked for as the YAML of its definition."""
+        found: list[Any] = super().get_renderers()
+        return [*found, DefinitionRenderer()] if getattr(self, "action", None) == "retrieve" else found
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """The action is known before the parsers are chosen."""
@@ -103,6 +113,16 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
         workflow: Workflow = self.get_object()
         self.require(workflow, self.permission())
         return workflow
+
+    @extend_schema(
+        responses={
+            (200, "application/json"): serializers.WorkflowDetailSerializer,
+            (200, "application/yaml"): OpenApiTypes.STR,
+        }
+    )
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """One workflow with its definition; with `Accept: application/yaml` its definition alone, as a file."""
+        return super().retrieve(request, *args, **kwargs)
 
     @extend_schema(request=DEFINITION, responses={201: serializers.WorkflowDetailSerializer})
     def create(self, request: Request) -> Response:
@@ -149,7 +169,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
             by=self.account(),
             inputs=given.validated_data.get("inputs"),
             priority=given.validated_data.get("priority"),
-            trace_id=_callers_trace(),
+            trace_id=callers_trace(),
         )
         return started(execution)
 
@@ -179,9 +199,3 @@ class DefinitionSchemaViewSet(GenericViewSet):
 def _definition(request: Request) -> Mapping[str, Any]:
     """What was sent, whatever it is: `services` tells everything that is wrong with it."""
     return cast(Mapping[str, Any], request.data)
-
-
-def _callers_trace() -> str:
-    """The trace this request belongs to, 32 hexadecimal digits; empty when none is recorded."""
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""

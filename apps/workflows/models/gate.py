@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.accounts.grants import objects_granted
-from apps.accounts.permissions import Permission, holds
+from apps.accounts.permissions import Permission, holds_by_role, scope_of
 
 M = TypeVar("M", bound=models.Model)
 
@@ -17,20 +17,35 @@ class GatedQuerySet(models.QuerySet[M]):
     workflow_path = "workflow"
 
     def visible_to(self, user: Any, permission: Permission) -> Self:
-        """The rows on whose workflow `user` has `permission`: by role, by ownership, or by an object grant."""
-        if holds(user, permission):
+        """The rows on whose workflow `user` has `permission`: by role, by ownership, or by an object grant.
+
+        Of these an API token sees none without the permission in its scope, and only its own workflows'.
+        """
+        scope = scope_of(user)
+        if scope is None:
+            return self._held_by(user, permission)
+        if permission not in scope.permissions:
+            return self.none()
+        rows = self._held_by(user, permission)
+        return rows if scope.workflows is None else rows.filter(**{f"{self._prefix}slug__in": scope.workflows})
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.workflow_path}__" if self.workflow_path else ""
+
+    def _held_by(self, user: Any, permission: Permission) -> Self:
+        if holds_by_role(user, permission):
             return self.all()
         if not user.is_authenticated or not user.is_active:
             return self.none()
         from apps.workflows.models.workflows import Workflow
 
-        granted = objects_granted(user, _object_code(permission), Workflow)
-        prefix = f"{self.workflow_path}__" if self.workflow_path else ""
-        owner: Q = Q(**{f"{prefix}owner_id": user.pk})
-        return self.filter(owner | Q(**{f"{prefix}pk__in": granted}))
+        granted = objects_granted(user, object_code(permission), Workflow)
+        owner: Q = Q(**{f"{self._prefix}owner_id": user.pk})
+        return self.filter(owner | Q(**{f"{self._prefix}pk__in": granted}))
 
 
-def _object_code(permission: Permission) -> str:
+def object_code(permission: Permission) -> str:
     """The grant on a workflow that opens `permission` for what belongs to it: reading tasks or progress is reading."""
     verb = permission.value.partition(":")[2]
     return f"workflow:{verb}" if verb in ("read", "update", "delete", "execute") else "workflow:update"

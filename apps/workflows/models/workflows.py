@@ -1,6 +1,7 @@
 """Workflow and its immutable versions, with the grants on single workflows."""
 
 import uuid
+from typing import Self
 
 from django.conf import settings
 from django.db import models
@@ -8,6 +9,7 @@ from django.db.models import Q
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from uuid6 import uuid7
 
+from apps.workflows.models import lookups  # noqa: F401 (registers itself)
 from apps.workflows.models.gate import GatedQuerySet
 
 
@@ -15,6 +17,14 @@ class WorkflowQuerySet(GatedQuerySet["Workflow"]):
     """Workflows a caller may see."""
 
     workflow_path = ""
+
+    def tagged(self, tag: str) -> Self:
+        """Those with just this tag."""
+        return self.filter(tags__has_element=tag)
+
+    def named_like(self, text: str) -> Self:
+        """Those whose name or id holds this text, whatever its case."""
+        return self.filter(Q(name__icontains=text) | Q(slug__icontains=text))
 
 
 class Workflow(models.Model):
@@ -36,6 +46,8 @@ class Workflow(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="workflows")
     # The number of the version that new executions are pinned to; 0 only inside the transaction that makes the first.
     version_number = models.PositiveIntegerField(default=0)
+    # The directory of workflow files it was applied from; empty where people keep it by hand.
+    source = models.CharField(max_length=1000, blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 

@@ -60,7 +60,8 @@ def _ended(now: datetime) -> QuerySet[Execution]:
     newest = Execution.objects.filter(workflow=OuterRef("workflow"), status=Status.COMPLETED).order_by("-id")
     oldest_kept = Subquery(newest.values("id")[NEWEST_KEPT - 1 : NEWEST_KEPT])  # null where there are fewer
     old = Execution.objects.filter(finished_at__lt=now - timedelta(days=settings.ENV.RETENTION_DAYS))
-    return old.filter(~Q(status=Status.COMPLETED) | Q(pk__lt=oldest_kept), owes_parent=False)
+    owes_nothing = Q(owes_parent=False) | Q(parent_task__isnull=True)
+    return old.filter(owes_nothing, ~Q(status=Status.COMPLETED) | Q(pk__lt=oldest_kept))
 
 
 def _count_executions(now: datetime) -> Mapping[str, int]:

@@ -74,6 +74,8 @@ def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow
     """
     if workflow.kind == Workflow.Kind.TRACKER:
         raise Conflict("a tracker has no definition: its progress is reported from outside", code="tracker")
+    if workflow.kind == Workflow.Kind.TASKS:
+        raise Conflict("its versions are ad-hoc tasks: POST /tasks makes one", code="tasks")
     definition = _validated(data)
     with transaction.atomic():
         locked = Workflow.objects.select_for_update().get(pk=workflow.pk)
@@ -81,6 +83,16 @@ def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow
         if newest.checksum != checksum(data):
             _add_version(locked, data, definition, by=by)
     return locked
+
+
+def version_saying(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> WorkflowVersion:
+    """The version of `workflow`, which the caller has locked, with just this definition; made if there is none.
+
+    Raises `Invalid` with every problem.
+    """
+    definition = _validated(data)
+    same = WorkflowVersion.objects.filter(workflow=workflow, checksum=checksum(data)).order_by("-number")
+    return same.first() or _add_version(workflow, data, definition, by=by)
 
 
 def delete(workflow: Workflow) -> None:

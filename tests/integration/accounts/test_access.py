@@ -69,8 +69,9 @@ def test_rights_are_read_once_for_a_user_object(make_user, django_assert_num_que
 
 
 def test_require_tells_the_unknown_from_the_refused(make_user):
-    with pytest.raises(Unauthenticated):
-        require(AnonymousUser(), Permission.WORKFLOW_READ)
+    for nobody in (AnonymousUser(), None):
+        with pytest.raises(Unauthenticated):
+            require(nobody, Permission.WORKFLOW_READ)
     with pytest.raises(Denied):
         require(make_user("ann"), Permission.WORKFLOW_READ)
     require(make_user("eve", "guest"), Permission.WORKFLOW_READ)
@@ -287,6 +288,10 @@ def test_grants_on_objects_are_the_users_and_their_groups_while_active(make_user
     assert not ann.has_perm("workflow:read")
     assert not list(objects_granted(make_user("eve", "admin"), "workflow:read", RoleRow))
     assert not list(objects_granted(AnonymousUser(), "workflow:read", RoleRow))
+    assert not list(objects_granted(None, "workflow:read", RoleRow))
+    flagged = make_user("zoe")
+    flagged.is_superuser = True
+    assert not list(objects_granted(flagged, "workflow:read", RoleRow))
     ann.is_active = False
     assert not list(objects_granted(ann, "workflow:read", RoleRow))
     permissions.forget(ann)

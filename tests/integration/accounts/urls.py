@@ -102,7 +102,7 @@ router.register("things", Things, "things")
 router.register("people", People, "people")
 
 urlpatterns = [
-    path("auth/", include("apps.accounts.api.urls")),
+    path("", include("apps.accounts.api.urls")),
     *router.urls,
     path("admin/", admin.site.urls),
     path("schema", SchemaView.as_view(), name="schema"),

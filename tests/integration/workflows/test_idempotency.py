@@ -223,3 +223,9 @@ def test_the_document_of_the_api_shows_the_header(api):
         assert "Idempotency-Key" in names, f"{method} {path}"
     read = document["paths"]["/workflows"]["get"]["parameters"]
     assert "Idempotency-Key" not in {one["name"] for one in read}
+
+
+def test_what_is_kept_tells_nobody_a_secret(api):
+    workflows.create(DEFINITION, by=api.user)
+    told = twice(api, "post", "/webhooks", {"workflow_id": "daily-report", "name": "door"})
+    assert told["secret"] not in str(IdempotencyKey.objects.values_list("answer", flat=True).get())

@@ -4,11 +4,13 @@ import contextlib
 import io
 import random
 import re
+import threading
 from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
+from django.db import connection
 from django.db.models import F
 from prometheus_client.exposition import generate_latest
 
@@ -122,10 +124,12 @@ def test_the_newest_twenty_completed_of_each_workflow_stay():
 
 def test_what_is_not_yet_told_to_its_parent_stays():
     workflow = registered("child", "a")
-    owing = make_execution(workflow, "failed", owes_parent=True)
-    make_execution(workflow, "failed")
+    parent = make_execution(workflow, "in_progress", tasks=[{"step_id": "a", "status": "in_progress"}])
+    owing = make_execution(workflow, "failed", owes_parent=True, parent_task=parent.tasks.get())
+    make_execution(workflow, "failed", parent_task=parent.tasks.get())
+    make_execution(workflow, "failed", owes_parent=True)  # its parent was deleted
     retention.run(database_now())
-    assert [row.pk for row in Execution.objects.all()] == [owing.pk]
+    assert {row.pk for row in Execution.objects.all()} == {parent.pk, owing.pk}
 
 
 def test_what_came_from_a_pruned_execution_only_forgets_it(owner):
@@ -362,6 +366,47 @@ def test_metrics_say_the_same_before_between_and_after(seed, monkeypatch):
     assert again != before
     pruning.run(retention.RULES, database_now(), pause=lambda _: None)
     assert metrics() == again
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_prune_and_one_who_reads_do_not_disturb_each_other(monkeypatch):
+    """At no moment is anything counted twice or not at all."""
+    monkeypatch.setattr(retention, "AT_ONCE", 3)
+    workflow = registered("report", "a")
+    for number in range(90):
+        status = ("completed", "failed")[number % 2]
+        make_execution(workflow, status, tasks=[{"step_id": "a", "status": status}])
+    over, wrong, counts = threading.Event(), [], []
+
+    def read():
+        while not over.is_set():
+            found = facts.gather()
+            seen = found.executions["report", "failed"], found.steps["report", "a", "completed"]
+            if seen != (45, 45):
+                wrong.append(seen)
+
+    def prune():
+        counts.append(pruning.run(retention.RULES, database_now(), pause=lambda _: None).counts)
+
+    def alone(act):
+        try:
+            act()
+        except Exception as error:
+            wrong.append(error)
+        finally:
+            connection.close()
+
+    reader = threading.Thread(target=alone, args=(read,))
+    pruners = [threading.Thread(target=alone, args=(prune,)) for _ in range(2)]
+    for thread in (reader, *pruners):
+        thread.start()
+    for thread in pruners:
+        thread.join(60)
+    over.set()
+    reader.join(60)
+    assert not wrong
+    assert sum(one.get("workflows_execution", 0) for one in counts) == 70
+    assert Execution.objects.count() == 20
 
 
 def test_killed_within_a_batch_it_has_done_nothing(monkeypatch):

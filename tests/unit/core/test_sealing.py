@@ -1,5 +1,7 @@
 """Secrets at rest: what the present keys sealed they open, and nothing else does."""
 
+import base64
+
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
@@ -9,7 +11,8 @@ from apps.core.errors import Unavailable
 from apps.core.sealing import seal, unseal
 from orchestration.environment import UnsafeEnvironment, read
 
-OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
+# Fixed, so that every process of a test run collects the same tests.
+OLD, NEW = (base64.urlsafe_b64encode(bytes([byte]) * 32).decode() for byte in (7, 99))
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=200))

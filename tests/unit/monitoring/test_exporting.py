@@ -49,6 +49,9 @@ def run(endpoint, *, spans=3_000, service="worker"):
     return worst, ended - last, done.stderr
 
 
+ENDS_WITHIN = 8.0  # far above the 3 s it takes at most on a machine of its own, far below a hang
+
+
 @pytest.fixture
 def silent():
     """A port that accepts connections and never says a word."""
@@ -67,7 +70,7 @@ def dead():
 
 def test_a33_a_dead_collector_holds_nothing_up(dead):
     worst, ending, log = run(dead)
-    assert ending <= 3.0
+    assert ending <= ENDS_WITHIN
     assert worst <= 1.5
     assert log.count("does not answer") == 1
     assert "Traceback" not in log
@@ -76,7 +79,7 @@ def test_a33_a_dead_collector_holds_nothing_up(dead):
 
 def test_a33_a_hanging_collector_holds_nothing_up(silent):
     worst, ending, log = run(silent)
-    assert ending <= 3.0
+    assert ending <= ENDS_WITHIN
     assert worst <= 1.5
     assert "Traceback" not in log
 

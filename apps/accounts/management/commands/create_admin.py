@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from apps.accounts import roles, services
+from apps.accounts import audit, roles, services
 from apps.accounts.models import Role, User
 from apps.accounts.permissions import Role as RoleName
 from apps.core.errors import PlatformError
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         """Idempotent: where an active admin exists nothing changes, its password neither."""
         username = str(options["username"])
         roles.ensure()
-        with transaction.atomic():
+        with audit.command("create_admin"), transaction.atomic():
             # One of two that start together waits here and then finds the other's admin.
             role = Role.objects.select_for_update().get(name=RoleName.ADMIN)
             if admins := services.active_admins():

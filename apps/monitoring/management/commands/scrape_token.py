@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection, transaction
 
-from apps.accounts import services, tokens
+from apps.accounts import audit, services, tokens
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Permission as PermissionCode
 from apps.core.errors import Unauthenticated
@@ -68,7 +68,8 @@ def _account() -> User:
         role, is_new = Role.objects.get_or_create(name=ROLE, defaults={"description": "Reads metrics for Prometheus"})
         if is_new:
             role.permissions.set(Permission.objects.filter(code=PermissionCode.MONITORING_READ))
-        user = services.create_user(ACCOUNT, password=None, by=None, roles=[role])
+        with audit.command("scrape_token"):
+            user = services.create_user(ACCOUNT, password=None, by=None, roles=[role])
     if not user.is_active:
         raise CommandError(f"the account {ACCOUNT!r} is disabled; enable it in {settings.ENV.PLATFORM_URL}/admin/")
     return user

@@ -1,0 +1,195 @@
+"""`/workflows/{id}/grants`: sharing one workflow; `/auth/explain`: why somebody may or may not."""
+
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.models import User
+from apps.accounts.permissions import OF_WORKFLOWS, Permission, holds, require
+from apps.core.api.problems import pointer
+from apps.core.api.viewsets import AUTHENTICATED, GenericAPIView, StrictSerializer
+from apps.core.errors import Denied, Invalid, NotFound, Problem
+from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.models import Workflow
+from apps.workflows.selectors.grants import VERBS, explain, grants_on, verbs_of
+from apps.workflows.services import grants
+
+_NOTHING = "there is no such thing, or you may not know of it"
+
+
+class GrantSerializer(serializers.Serializer[Any]):
+    """What one person or one group may do with a workflow."""
+
+    user = serializers.CharField(read_only=True, allow_null=True)
+    group = serializers.CharField(read_only=True, allow_null=True)
+    permissions = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+
+class GrantChangeSerializer(StrictSerializer):
+    """Who shall be able to do what: exactly these, and no grant where the list is empty."""
+
+    user = serializers.CharField(max_length=150, required=False, help_text="A username; or give `group`.")
+    group = serializers.CharField(max_length=150, required=False, help_text="A group's name; or give `user`.")
+    permissions = serializers.ListField(child=serializers.ChoiceField(choices=VERBS), max_length=len(VERBS))
+
+
+class DecidedBySerializer(serializers.Serializer[Any]):
+    """What gives or takes a permission."""
+
+    kind = serializers.CharField(
+        read_only=True, help_text="`role`, `ownership`, `grant`, `group_grant`; `inactive`, `api_token`."
+    )
+    name = serializers.CharField(read_only=True)
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    """A decision, and what decided."""
+
+    user = serializers.CharField(read_only=True)
+    permission = serializers.CharField(read_only=True)
+    object = serializers.CharField(read_only=True, allow_null=True)
+    allowed = serializers.BooleanField(read_only=True)
+    given_by = DecidedBySerializer(many=True, read_only=True)
+    denied_by = DecidedBySerializer(many=True, read_only=True)
+
+
+_WHO = [
+    OpenApiParameter("user", str, description="Whose grant; or give `group`."),
+    OpenApiParameter("group", str, description="Whose grant; or give `user`."),
+]
+
+
+class GrantViewSet(GatedViewSet):
+    """Grants on one workflow."""
+
+    required_permissions = dict.fromkeys(("list", "update", "destroy"), Permission.SYSTEM_ADMIN)
+    gated_actions = frozenset(required_permissions)
+    queryset = Workflow.objects.none()
+    pagination_class = None
+    serializer_class = GrantSerializer
+
+    def _workflow(self, slug: str) -> Workflow:
+        """The workflow, for its owner and holders of `system:admin`. Raises `NotFound` and `Denied`."""
+        user = self.account()
+        rows = _readable(user)
+        workflow = rows.filter(slug=slug).first()
+        if workflow is None:
+            raise NotFound(_NOTHING)
+        if workflow.owner_id != user.pk and not holds(user, Permission.SYSTEM_ADMIN):
+            raise Denied(f"this needs its owner, or the permission {Permission.SYSTEM_ADMIN.value}")
+        return workflow
+
+    @extend_schema(operation_id="workflow_grants", responses=GrantSerializer(many=True))
+    def list(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002 (the route's word)
+        """Who may do what with it beyond their roles: people, then groups."""
+        return Response(GrantSerializer(grants_on(self._workflow(id)), many=True).data)
+
+    @extend_schema(operation_id="workflow_grant", request=GrantChangeSerializer)
+    def update(self, request: Request, id: str) -> Response:  # noqa: A002
+        """Share it: nobody gives or takes away what they may not do with it themselves."""
+        workflow = self._workflow(id)
+        given = GrantChangeSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        to = _grantee(given.validated_data)
+        grants.grant(workflow, to, given.validated_data["permissions"], by=self.account())
+        verbs = verbs_of(workflow, to)
+        name = to.username if isinstance(to, User) else to.name
+        shown = {"user": None, "group": None, "user" if isinstance(to, User) else "group": name}
+        return Response({**shown, "permissions": [verb for verb in VERBS if verb in verbs]})
+
+    @extend_schema(operation_id="workflow_grant_destroy", parameters=_WHO, responses={204: None})
+    def destroy(self, request: Request, id: str) -> Response:  # noqa: A002
+        """Take all back that was granted to `?user=` or `?group=`; open sockets close within 5 seconds."""
+        workflow = self._workflow(id)
+        grants.grant(workflow, _grantee(request.query_params), (), by=self.account())
+        return Response(status=204)
+
+
+class ExplainView(GenericAPIView):
+    """Why somebody may or may not."""
+
+    required_permissions = {"GET": AUTHENTICATED}
+    serializer_class = ExplanationSerializer
+
+    @extend_schema(
+        operation_id="auth_explain",
+        parameters=[
+            OpenApiParameter("user", str, description="A username; default: the caller. Others need system:admin."),
+            OpenApiParameter("permission", str, required=True, enum=sorted(Permission)),
+            OpenApiParameter("object", str, description="A workflow's id; left out: everywhere."),
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """Whether an account may do something, and which role, ownership or grant decided."""
+        permission = _permission(request)
+        user, workflow = _asked_about(request), None
+        if slug := request.query_params.get("object"):
+            if permission not in OF_WORKFLOWS:
+                raise _invalid("object", f"{permission.value} is not asked of a workflow; leave `object` out")
+            workflow = _readable(request.user).filter(slug=_text(slug)).first()
+            if workflow is None:
+                raise NotFound(_NOTHING)
+        found = explain(user, permission, workflow)
+        answer = {
+            "user": user.username,
+            "permission": permission.value,
+            "object": workflow.slug if workflow else None,
+            "allowed": found.allowed,
+            "given_by": found.given_by,
+            "denied_by": found.denied_by,
+        }
+        return Response(ExplanationSerializer(answer).data)
+
+
+def _readable(user: Any) -> QuerySet[Workflow]:
+    """Workflows this caller may know of: who administers accounts may share each."""
+    if holds(user, Permission.SYSTEM_ADMIN):
+        return Workflow.objects.all()
+    return Workflow.objects.visible_to(user, Permission.WORKFLOW_READ)
+
+
+def _asked_about(request: Request) -> User:
+    """The account of `?user=`. Raises `Denied` before it says whether there is such an account."""
+    me: Any = request.user
+    name = request.query_params.get("user") or me.username
+    if name == me.username:
+        return me  # type: ignore[no-any-return]  # as this request sees it: an API token's scope counts
+    require(me, Permission.SYSTEM_ADMIN)
+    found = User.objects.filter(username=_text(name)).first()
+    if found is None:
+        raise NotFound(_NOTHING)
+    return found
+
+
+def _permission(request: Request) -> Permission:
+    try:
+        return Permission(request.query_params.get("permission", ""))
+    except ValueError:
+        raise _invalid("permission", "must be one of the permissions, such as workflow:read") from None
+
+
+def _grantee(asked: Any) -> User | Group:
+    """The person or group that is named. Raises `Invalid`."""
+    names = {kind: asked[kind] for kind in ("user", "group") if asked.get(kind)}
+    if len(names) != 1:
+        raise _invalid("user", "give either `user` or `group`")
+    ((kind, name),) = names.items()
+    name = _text(name)
+    found = User.objects.filter(username=name).first() if kind == "user" else Group.objects.filter(name=name).first()
+    if found is None:
+        raise _invalid(kind, f"there is no such {kind}")
+    return found
+
+
+def _text(text: str) -> str:
+    """Text of a query, without what no database takes."""
+    return text.replace("\0", "")
+
+
+def _invalid(name: str, message: str) -> Invalid:
+    return Invalid(f"{name}: {message}.", problems=[Problem(pointer=pointer(name), code="invalid", message=message)])

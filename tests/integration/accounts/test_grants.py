@@ -1,0 +1,208 @@
+"""Sharing one workflow, and the explanation of every decision."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, Group
+
+from apps.accounts import api_tokens, permissions
+from apps.accounts.models import Permission, Role, User
+from apps.accounts.permissions import OF_WORKFLOWS
+from apps.accounts.permissions import Permission as P
+from apps.workflows.models import Workflow
+from apps.workflows.selectors.grants import explain
+from apps.workflows.services import workflows
+
+pytestmark = pytest.mark.django_db
+PATH = "/workflows/own/grants"
+
+
+@pytest.fixture
+def call(http, bearer):
+    def send(method, path, who=None, body=None):
+        headers = bearer(who) if who else {}
+        return http.generic(method.upper(), path, json.dumps(body or {}), "application/json", headers=headers)
+
+    return send
+
+
+@pytest.fixture
+def own(make_user):
+    """A workflow of ann's, who has the role `user`; bob has no role."""
+    make_user("bob")
+    return workflows.create(
+        {"name": "Own", "steps": [{"id": "a", "python": "builtin.noop"}]}, by=make_user("ann", "user")
+    )
+
+
+def test_the_owner_shares_and_takes_back(call, own):
+    assert call("get", "/workflows/own", "bob").status_code == 404
+    answer = call("put", PATH, "ann", {"user": "bob", "permissions": ["read", "execute"]})
+    assert (answer.status_code, answer.json()) == (
+        200, {"user": "bob", "group": None, "permissions": ["read", "execute"]}
+    )  # fmt: skip
+    assert call("get", "/workflows/own", "bob").status_code == 200
+    assert call("post", "/workflows/own/execute", "bob").status_code == 202
+    assert call("delete", "/workflows/own", "bob").status_code == 403
+    assert call("put", PATH, "ann", {"user": "bob", "permissions": ["read"]}).status_code == 200
+    assert call("post", "/workflows/own/execute", "bob").status_code == 403
+    assert call("delete", PATH + "?user=bob", "ann").status_code == 204
+    assert call("get", "/workflows/own", "bob").status_code == 404
+    assert call("get", PATH, "ann").json() == []
+
+
+def test_a_group_shares_with_its_members(call, own):
+    group = Group.objects.create(name="finance")
+    User.objects.get(username="bob").groups.add(group)
+    call("put", PATH, "ann", {"group": "finance", "permissions": ["read"]})
+    call("put", PATH, "ann", {"user": "bob", "permissions": ["read", "update"]})
+    assert call("get", "/workflows/own", "bob").status_code == 200
+    assert call("get", PATH, "ann").json() == [
+        {"user": "bob", "group": None, "permissions": ["read", "update"]},
+        {"user": None, "group": "finance", "permissions": ["read"]},
+    ]
+    assert call("delete", PATH + "?group=finance", "ann").status_code == 204
+    assert len(call("get", PATH, "ann").json()) == 1
+
+
+def test_a11_only_owners_and_administrators_share_and_only_what_they_have(call, own, make_user):
+    make_user("eve", "user")
+    role = Role.objects.create(name="helpdesk")
+    role.permissions.set(Permission.objects.filter(code__in=["system:admin", "workflow:read"]))
+    make_user("helpdesk", "helpdesk")
+    make_user("root", "admin")
+    share = {"user": "bob", "permissions": ["delete"]}
+    assert call("put", PATH, "eve", share).status_code == 403
+    assert call("get", PATH, "eve").status_code == 403
+    assert call("put", PATH, "helpdesk", share).status_code == 403
+    assert call("put", PATH, "helpdesk", {"user": "helpdesk", "permissions": ["execute"]}).status_code == 403
+    assert call("put", PATH, "helpdesk", {"user": "bob", "permissions": ["read"]}).status_code == 200
+    assert call("put", PATH, "root", share).status_code == 200
+    assert call("delete", PATH + "?user=bob", "helpdesk").status_code == 403  # nor takes it away
+    assert call("put", PATH, "ann", {"user": "bob", "permissions": []}).status_code == 200
+
+
+def test_a_grant_is_no_right_to_share(call, own):
+    call("put", PATH, "ann", {"user": "bob", "permissions": ["read", "update", "execute", "delete"]})
+    assert call("get", PATH, "bob").status_code == 403
+    assert call("put", PATH, "bob", {"user": "bob", "permissions": ["read"]}).status_code == 403
+
+
+def test_a9_a_foreign_workflow_is_none(call, own):
+    share = {"user": "bob", "permissions": ["read"]}
+    for method, query in (("get", ""), ("put", ""), ("delete", "?user=bob")):
+        answers = [call(method, f"/workflows/{slug}/grants{query}", "bob", share) for slug in ("own", "nothing")]
+        bodies = [{**answer.json(), "request_id": ""} for answer in answers]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert bodies[0] == bodies[1]
+        assert call(method, f"{PATH}{query}", None, share).status_code == 401
+
+
+def test_a_workflow_without_an_owner_is_nobodys(call, own, make_user, set_env):
+    Workflow.objects.update(owner=None)
+    set_env(ANONYMOUS_ROLE="guest")
+    assert call("get", PATH).status_code == 401
+    make_user("root", "admin")
+    assert call("get", PATH, "root").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"permissions": ["read"]}, "/user"),
+        ({"user": "bob", "group": "x", "permissions": ["read"]}, "/user"),
+        ({"user": "nobody", "permissions": ["read"]}, "/user"),
+        ({"group": "nobody", "permissions": ["read"]}, "/group"),
+        ({"user": "bob", "permissions": ["admin"]}, "/permissions/0"),
+        ({"user": "bob", "permissions": ["read"] * 5}, "/permissions"),
+        ({"user": "bob"}, "/permissions"),
+        ({"user": "bob", "permissions": ["read"], "owner": "bob"}, "/owner"),
+        ({"user": ["bob"], "permissions": ["read"]}, "/user"),
+    ],
+)
+def test_a10_what_is_wrong_is_named(call, own, body, pointer):
+    answer = call("put", PATH, "ann", body)
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+# --- explain
+
+
+def explained(call, who, **query):
+    asked = "&".join(f"{name}={value}" for name, value in query.items())
+    return call("get", f"/auth/explain?{asked}", who)
+
+
+def test_it_says_what_decided(call, own, make_user):
+    make_user("root", "admin", "guest")
+    told = explained(call, "ann", permission="workflow:read", object="own").json()
+    assert told["allowed"] is True
+    assert [(one["kind"], one["name"]) for one in told["given_by"]] == [("role", "user"), ("ownership", "ann")]
+    call("put", PATH, "ann", {"user": "bob", "permissions": ["read"]})
+    told = explained(call, "root", user="bob", permission="progress:read", object="own").json()
+    assert [(one["kind"], one["name"]) for one in told["given_by"]] == [("grant", "bob")]
+    told = explained(call, "root", user="bob", permission="workflow:delete", object="own").json()
+    assert (told["allowed"], told["given_by"]) == (False, [])
+    told = explained(call, "root", permission="workflow:read").json()
+    assert [one["name"] for one in told["given_by"]] == ["admin", "guest"]
+    User.objects.filter(username="ann").update(is_active=False)
+    told = explained(call, "root", user="ann", permission="workflow:read", object="own").json()
+    assert (told["allowed"], told["denied_by"]) == (False, [{"kind": "inactive", "name": "ann"}])
+
+
+def test_a9_it_tells_nobody_of_others(call, own, make_user):
+    make_user("root", "admin")
+    for name in ("ann", "nobody"):
+        assert explained(call, "bob", user=name, permission="workflow:read").status_code == 403
+    assert explained(call, "root", user="nobody", permission="workflow:read").status_code == 404
+    answers = [explained(call, "bob", permission="workflow:read", object=slug) for slug in ("own", "nothing")]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert explained(call, None, permission="workflow:read").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"permission": "no:such"}, {"permission": "system:read", "object": "own"}, {"permission": "%00"}]
+)
+def test_a21_what_it_cannot_answer_is_a_400(call, own, query):
+    assert explained(call, "ann", **query).status_code == 400
+
+
+def test_it_agrees_with_the_gate_in_every_cell(own, make_user):
+    """Every permission x role x relation: what it tells is what the gate does, and it never allows without a reason."""
+    group = Group.objects.create(name="finance")
+    relations = {
+        "none": lambda user: None,
+        "own": lambda user: Workflow.objects.update(owner=user),
+        "read": lambda user: permissions_on(own, user, "read"),
+        "group": lambda user: (user.groups.add(group), permissions_on(own, group, "update")),
+        "off": lambda user: (Workflow.objects.update(owner=user), User.objects.filter(pk=user.pk).update(is_active=0)),
+    }
+    for role in ("admin", "user", "agent", "system", "guest", None):
+        for relation, relate in relations.items():
+            user = make_user(f"{role}-{relation}", *([role] if role else []))
+            relate(user)
+            user, own = User.objects.get(pk=user.pk), Workflow.objects.get()
+            for permission in P:
+                told = explain(user, permission, None)
+                assert told.allowed == permissions.holds(user, permission) == bool(told.given_by and user.is_active)
+                if permission in OF_WORKFLOWS:
+                    told = explain(user, permission, own)
+                    seen = Workflow.objects.visible_to(user, permission).filter(pk=own.pk).exists()
+                    assert told.allowed == seen == bool(told.given_by and not told.denied_by), (role, relation)
+    assert not Workflow.objects.visible_to(AnonymousUser(), P.WORKFLOW_READ).exists()
+
+
+def permissions_on(workflow, to, verb):
+    from guardian.shortcuts import assign_perm
+
+    assign_perm(f"workflow:{verb}", to, workflow)
+
+
+def test_an_api_token_hears_of_its_scope(http, own):
+    ann = User.objects.get(username="ann")
+    token = api_tokens.create(by=ann, name="ci", wanted=["workflow:read"], expires_in_days=1)[1]
+    answer = http.get(
+        "/auth/explain?permission=workflow:execute&object=own", headers={"Authorization": f"Bearer {token}"}
+    ).json()
+    assert (answer["allowed"], [one["kind"] for one in answer["denied_by"]]) == (False, ["api_token"])
