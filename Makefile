@@ -28,8 +28,8 @@ test: setup-dev  ## Every test, on SQLite and with every real server found here
 check: setup-dev  ## Format, lint, types, and the law of the house
 	@$(PY) scripts/check.py
 
-bench: setup-dev  ## What a step costs, on SQLite and PostgreSQL
-	@$(PY) -m benchmarks
+bench: setup-dev  ## What a step costs; PEERS=1: beside other systems; ARGS="--quick", "--only chain", "--write"
+	@$(PY) -m benchmarks $(if $(PEERS),--peers) $(ARGS)
 
 fuzz: setup-dev  ## Hostile requests for as long as SECONDS says; goes on where the last run ended
 	@$(PY) -m tests.fuzz

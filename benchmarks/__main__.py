@@ -1,73 +1,84 @@
-"""`python -m benchmarks`: runs each shape on SQLite and on a private PostgreSQL, and prints (and keeps) the table."""
+"""`python -m benchmarks`: the shapes on SQLite and on a private PostgreSQL, with `--peers` beside other systems.
+
+Prints the tables; `--write` keeps those of a whole run in docs/benchmarks.md.
+"""
 
 import argparse
-import json
-import os
-import platform
-import subprocess
+import contextlib
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import page, tables
+from benchmarks.engine import measured
+from benchmarks.peers import running as peers
+from benchmarks.shapes import ALL, FULL, PUBLIC, QUICK
 from tests.support import postgres
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-def measure(name: str, url: str, *, repeat: int, workers: int) -> dict[str, Any]:
-    """One database: the shapes, each `repeat` times, in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="platform-bench-") as directory:
-        environment = {
-            **os.environ, "DATABASE_URL": url, "DATA_DIR": directory, "DAGGER_TRACING_ENABLED": "false",
-            "LOG_LEVEL": "WARNING", "DJANGO_SETTINGS_MODULE": "orchestration.settings.dev",
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.engine", "--repeat", str(repeat), "--workers", str(workers)],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-    return {"database": name, **json.loads(done.stdout.splitlines()[-1])}
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """The results as Markdown: milliseconds a step (median, least to most) and steps a second."""
-    lines = ["| shape | database | ms a step, median (least to most) | steps a second |", "|---|---|---|---|"]
-    for result in results:
-        for shape, figures in result["shapes"].items():
-            per_step = sorted(figures)
-            middle = per_step[len(per_step) // 2]
-            lines.append(
-                f"| {shape} | {result['database']} | {middle:.2f} ({per_step[0]:.2f} to {per_step[-1]:.2f}) "
-                f"| {1000 / middle:,.0f} |"
-            )
-    return "\n".join(lines)
+def asked() -> argparse.Namespace:
+    """What the command line says. Ends the process where it contradicts itself."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=ALL, metavar="SHAPE", help=f"some of: {', '.join(ALL)}")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each shape (5)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--peers", action="store_true", help="beside Celery, DBOS, Procrastinate and Prefect")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/benchmarks.md")
+    options = parser.parse_args()
+    if options.write and (options.quick or options.only):
+        parser.error("--write keeps whole runs only: leave out --quick and --only")
+    if options.repeat < 1 or options.workers < 1:
+        parser.error("--repeat and --workers must be at least 1")
+    return options
 
 
 def main() -> None:
-    """Measure, print, and with --write keep the table under docs/."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="keep the table as docs/benchmarks.md")
-    options = parser.parse_args()
-    results = [measure("SQLite", "", repeat=options.repeat, workers=options.workers)]
-    try:
-        with postgres.running(synced=True) as url:
-            results.append(measure("PostgreSQL", url, repeat=options.repeat, workers=options.workers))
-    except postgres.NotInstalled as missing:
-        print(f"PostgreSQL was not measured: {missing}", file=sys.stderr)
-    text = table(results)
-    print(text)
+    """Measure, print, and with --write keep."""
+    options = asked()
+    sizes = QUICK if options.quick else FULL
+    shapes = [shape for shape in ALL if not options.only or shape in options.only]
+    public = [shape for shape in shapes if shape in PUBLIC]
+    how: dict[str, Any] = {"repeat": options.repeat, "workers": options.workers}
+    results: dict[str, Mapping[str, Any]] = {}
+    others: list[peers.Measured] = []
+    with contextlib.ExitStack() as stack:
+        url = ""
+        try:
+            url = stack.enter_context(postgres.running(synced=True))
+        except postgres.NotInstalled as missing:
+            sys.stderr.write(f"PostgreSQL is not measured: {missing}\n")
+        for name, database in {"SQLite": "", **({"PostgreSQL": url} if url else {})}.items():
+            sys.stderr.write(f"this platform, {name}\n")
+            results[name] = measured(database, shapes, quick=options.quick, **how)
+        if options.peers and public:
+            others += peers.measured(public, sizes, postgres_url=url, **how)
+    sections = _sections(results, others, shapes, quick=options.quick)
+    print("\n\n".join(sections.values()))
     if options.write:
-        (ROOT / "docs" / "benchmarks.md").write_text(
-            "# What a step costs\n\n"
-            "Made by `make bench` (`python -m benchmarks --write`). Durable: every step is committed (synced) with\n"
-            "its journal, leases and logs. From the moment an execution is created to the moment it has ended, by the\n"
-            f"database's clock, divided by its steps; {options.workers} worker processes,\n"
-            f"median of {options.repeat} runs with the least and the most.\n"
-            f"Machine: {os.cpu_count()} cores, Python {platform.python_version()}.\n\n{text}\n\n"
-            "Only ratios taken in one run compare: absolute figures drift from machine to machine.\n"
-        )
+        page.write(sections)
+
+
+def _sections(
+    results: tables.Results, others: Sequence[peers.Measured], shapes: Sequence[str], *, quick: bool
+) -> dict[str, str]:
+    """The page's sections for which something was measured."""
+    sizes = QUICK if quick else FULL
+    wanted = set(shapes)
+    sections = {"machine": tables.machine(results)}
+    if wanted & set(PUBLIC):
+        sections["steps"] = tables.steps(results, sizes)
+    if "parallel" in wanted:
+        sections["parallel"] = tables.parallel(results, sizes)
+    if "large" in wanted:
+        sections["large"] = tables.large(results, sizes)
+    if wanted & {"idle", "latency"}:
+        sections["quiet"] = tables.quiet(results, sizes)
+    if others:
+        versions = list(dict.fromkeys(one.version for one in others))
+        public = [shape for shape in shapes if shape in PUBLIC]
+        sections["peers"] = f"{tables.machine(results, versions)}\n\n{tables.peers(results, others, sizes, public)}"
+    return sections
 
 
 if __name__ == "__main__":

@@ -1,83 +1,67 @@
-"""The shapes on one database, given by the environment: real worker processes, real commits. Prints one JSON line."""
+"""The shapes on one database, given by the environment, in a process of its own. Its last line is JSON by shape.
+
+Parts that take long (`idle`, `latency`, `large`) are repeated at most three times.
+"""
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-import time
-from pathlib import Path
+import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import django
 
-ROOT = Path(__file__).resolve().parent.parent
-CHAIN = 200
-FAN_OUT = 1000
-INDEPENDENT = 200
+from benchmarks.host import ROOT, Installation, environment, running
+from benchmarks.shapes import FULL, QUICK, Sizes
+
+MOST_OF_LONG = 3
 
 
-def chain(length: int) -> list[dict[str, Any]]:
-    """Steps that follow one another and do nothing."""
-    return [
-        {"id": f"s{n}", "python": "builtin.noop", **({"depends_on": [f"s{n - 1}"]} if n else {})} for n in range(length)
-    ]
+def measured(url: str, shapes: Sequence[str], *, repeat: int, workers: int, quick: bool) -> dict[str, Any]:
+    """What `python -m benchmarks.engine` prints for a database, in a directory that is gone afterwards."""
+    options = ["--repeat", str(repeat), "--workers", str(workers), *(["--quick"] if quick else [])]
+    with tempfile.TemporaryDirectory(prefix="platform-bench-") as directory:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.engine", *options, *shapes],
+            cwd=ROOT, env=environment(directory, url), stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def fan_out(width: int) -> list[dict[str, Any]]:
-    """Steps that wait for nothing and do nothing."""
-    return [{"id": f"s{n}", "python": "builtin.noop"} for n in range(width)]
-
-
-def run(workers: int, repeat: int) -> dict[str, list[float]]:
-    """Milliseconds a step, by shape."""
+def run(shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int) -> dict[str, Any]:
+    """The figures by shape, and what a commit costs here."""
     from django.core.management import call_command
 
+    from benchmarks import limits
+
     call_command("migrate", verbosity=0)
-    from apps.accounts.models import User
-    from apps.workflows.services import workflows
-
-    user = User.objects.create(username="bench")
-    made = {
-        name: workflows.create({"name": name, "steps": steps}, by=user)
-        for name, steps in (("chain", chain(CHAIN)), ("fan out", fan_out(FAN_OUT)), ("short", chain(3)))
-    }
-    processes = [
-        subprocess.Popen([sys.executable, str(ROOT / "manage.py"), "worker"], cwd=ROOT) for _ in range(workers)
-    ]
-    try:
-        measured(made["short"], user, 1)  # the workers are up
-        return {
-            f"chain of {CHAIN} no-ops": [measured(made["chain"], user, 1) for _ in range(repeat)],
-            f"fan-out of {FAN_OUT:,} no-ops": [measured(made["fan out"], user, 1) for _ in range(repeat)],
-            f"{INDEPENDENT} executions of 3 steps": [measured(made["short"], user, INDEPENDENT) for _ in range(repeat)],
-        }
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(30)
+    found: dict[str, Any] = {"commit": limits.commits(sizes), "version": limits.version()}
+    with running(workers) as installation:
+        for shape in shapes:
+            sys.stderr.write(f"  {shape}\n")
+            found[shape] = _one(shape, installation, sizes, repeat=repeat)
+    return found
 
 
-def measured(workflow: Any, user: Any, count: int) -> float:
-    """Milliseconds a step of `count` executions, from the first one's creation to the last one's end."""
-    from apps.workflows.models import Execution
-    from apps.workflows.services import executions
+def _one(shape: str, installation: Installation, sizes: Sizes, *, repeat: int) -> Any:
+    from benchmarks import large, quiet, steps
 
-    ids = [executions.start(workflow, by=user).pk for _ in range(count)]
-    deadline = time.monotonic() + 300
-    rows = Execution.objects.filter(pk__in=ids)
-    while rows.filter(finished_at__isnull=True).exists():
-        if time.monotonic() > deadline:
-            raise SystemExit("the workers did not finish within 300 s")
-        time.sleep(0.05)
-    bad = rows.exclude(status="completed").count()
-    if bad:
-        raise SystemExit(f"{bad} executions did not complete")
-    ended = list(rows)
-    seconds = (
-        max(row.finished_at for row in ended if row.finished_at) - min(row.created_at for row in ended)
-    ).total_seconds()
-    return 1000 * seconds / sum(row.tasks_total for row in ended)
+    few = range(min(repeat, MOST_OF_LONG))
+    match shape:
+        case "parallel":
+            return steps.beside_plain(sizes, repeat=repeat, processes=os.cpu_count() or 1)
+        case "idle":
+            return [quiet.idle(installation, sizes) for _ in few]
+        case "latency":
+            return [quiet.latency(sizes) for _ in few]
+        case "large":
+            return [large.measure(installation, sizes) for _ in few]
+        case _:
+            return steps.measure(shape, sizes, repeat=repeat)
 
 
 def main() -> None:
@@ -85,9 +69,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("shapes", nargs="*")
     options = parser.parse_args()
     django.setup()
-    print(json.dumps({"shapes": run(options.workers, options.repeat)}))
+    sizes = QUICK if options.quick else FULL
+    print(json.dumps(run(options.shapes, sizes, repeat=options.repeat, workers=options.workers)))
 
 
 if __name__ == "__main__":
