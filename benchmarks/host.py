@@ -25,7 +25,8 @@ def environment(directory: str, url: str) -> dict[str, str]:
     ours = {
         "DATA_DIR": directory, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "orchestration.settings.dev",
         "DAGGER_TRACING_ENABLED": "false", "ANONYMOUS_ROLE": "guest", "RATE_LIMIT_ENABLED": "false",
-        "PORT": str(postgres.free_port()), "REDIS_URL": "", "LOG_LEVEL": "", "SLOTS": "", "LEASE_SECONDS": "", "CALLABLE_MODULES": "",
+        "PORT": str(postgres.free_port()), "REDIS_URL": "", "LOG_LEVEL": "", "SLOTS": "", "LEASE_SECONDS": "",
+        "CALLABLE_MODULES": "",
     }  # fmt: skip
     return {**os.environ, **ours}
 

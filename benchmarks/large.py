@@ -45,7 +45,11 @@ def measure(installation: Installation, sizes: Sizes) -> dict[str, Any]:
     memory.start()
     began = start(workflow, inputs={"numbers": list(range(sizes.large))})
     [execution] = wait_for([began.pk])
-    for page in (f"progress/{execution.pk}", f"progress/{execution.pk}/history?limit=1000", f"executions/{execution.pk}/tasks"):
+    for page in (
+        f"progress/{execution.pk}",
+        f"progress/{execution.pk}/history?limit=1000",
+        f"executions/{execution.pk}/tasks",
+    ):
         with urllib.request.urlopen(f"{installation.url}/{page}", timeout=60) as answer:  # noqa: S310 (our own server)
             answer.read()
     return {**_tenths(execution, sizes.large), "memory": memory.end()}

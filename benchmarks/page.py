@@ -1,6 +1,5 @@
 """docs/benchmarks.md: each measured section stands between two comments and is replaced; the rest is prose."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +10,10 @@ def write(sections: Mapping[str, str]) -> None:
     """Replace these sections. Raises ValueError where the page has none of that name."""
     text = PAGE.read_text()
     for name, section in sections.items():
-        found = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
-        if not found.search(text):
+        opening, closing = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->"
+        before, opened, rest = text.partition(opening)
+        _, closed, after = rest.partition(closing)
+        if not opened or not closed:
             raise ValueError(f"{PAGE.name} has no section {name!r}")
-        text = found.sub(lambda match, new=section: f"{match[1]}{new}\n{match[2]}", text)
+        text = f"{before}{opening}{section}\n{closing}{after}"
     PAGE.write_text(text)

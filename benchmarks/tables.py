@@ -117,8 +117,7 @@ def quiet(results: Results, sizes: Sizes) -> str:
             used = [run[role] for run in idle if role in run]
             cells.append(spread(used) if used else "–")
         runs = found.get("latency", [])
-        for percent in (50, 99):
-            cells.append(spread((_percentile(run, percent) for run in runs), 1) if runs else "–")
+        cells += [spread((_percentile(run, percent) for run in runs), 1) if runs else "–" for percent in (50, 99)]
         rows.append(tuple(cells))
     head = (
         "database", f"idle {sizes.idle_seconds:g} s: server, % of a core", "all workers", "database's own processes",

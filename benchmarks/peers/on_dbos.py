@@ -43,8 +43,8 @@ def main() -> None:
     """Measure one shape, or be a worker of the queue."""
     asked = frame.asked()
     DBOS(config={
-        "name": "bench", "system_database_url": os.environ["BENCH_URL"], "log_level": "ERROR", "executor_id": uuid.uuid4().hex,
-        "application_version": "1",
+        "name": "bench", "system_database_url": os.environ["BENCH_URL"], "log_level": "ERROR",
+        "executor_id": uuid.uuid4().hex, "application_version": "1",
     })  # fmt: skip
     parallel = asked.shape in ("parallel", "fan-out")
     if asked.role == "driver" and parallel:

@@ -37,7 +37,9 @@ class Measured:
     shapes: Mapping[str, Outcome] = field(default_factory=dict)
 
 
-def measured(shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int, postgres_url: str) -> Iterator[Measured]:
+def measured(
+    shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int, postgres_url: str
+) -> Iterator[Measured]:
     """Every peer in turn."""
     for peer in PEERS:
         sys.stderr.write(f"{peer.name}\n")
