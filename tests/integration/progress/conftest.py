@@ -11,7 +11,7 @@ from django.db import connections
 from django.test import Client
 
 from apps.accounts import tokens
-from apps.progress import consumers, feed
+from apps.progress import feed, sweep
 from apps.progress.routing import websocket
 
 PATIENCE = 20  # seconds; far above what anything here takes on a busy machine
@@ -140,7 +140,7 @@ class Socket:
 @pytest.fixture
 async def socket(monkeypatch):
     """Sockets that are closed at the end of the test; the sweep is quick."""
-    monkeypatch.setattr(consumers, "SWEEP_SECONDS", 0.3)
+    monkeypatch.setattr(sweep, "SWEEP_SECONDS", 0.3)
     made = []
 
     def make(query="", *, by=None, **more):
