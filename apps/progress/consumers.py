@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from channels.exceptions import StopConsumer
@@ -12,8 +11,8 @@ from channels.utils import await_many_dispatch
 
 from apps.accounts.permissions import Permission
 from apps.core.api.parsers import loads
-from apps.core.errors import Invalid, PlatformError
-from apps.progress import payloads
+from apps.core.errors import PlatformError
+from apps.progress import payloads, protocol
 from apps.progress.feed import in_thread
 from apps.progress.frames import Frame
 from apps.progress.handshake import Admission, admit, wish
@@ -96,22 +95,20 @@ class ProgressConsumer(AsyncWebsocketConsumer):
         else:
             try:
                 if self._session is not None:
-                    await self._answer(self._session, _parsed(text_data))
+                    await self._answer(self._session, protocol.said(loads(text_data.encode("utf-8", "surrogatepass"))))
             except Exception as error:
                 await self._fail(ending_of(error))
 
-    async def _answer(self, session: Session, said: Mapping[str, Any]) -> None:
-        match said.get("type"):
-            case "ping":
+    async def _answer(self, session: Session, said: protocol.Ping | protocol.Subscribe | protocol.Unsubscribe) -> None:
+        match said:
+            case protocol.Ping():
                 session.reader.outbox.put(payloads.plain("pong"))
-            case "subscribe":
-                await session.subscribe(_id_in(said), _since_in(said))
-                await in_thread(noted, self.scope, session.user, _id_in(said))
-            case "unsubscribe":
-                session.subscriptions.remove(_id_in(said))
-                session.reader.outbox.put(payloads.plain("unsubscribed", workflow_id=_id_in(said)))
-            case _:
-                raise Invalid("`type` must be ping, subscribe or unsubscribe.", code="unknown_type")
+            case protocol.Subscribe(workflow_id=workflow_id, since=since):
+                await session.subscribe(workflow_id, since)
+                await in_thread(noted, self.scope, session.user, workflow_id)
+            case protocol.Unsubscribe(workflow_id=workflow_id):
+                session.subscriptions.remove(workflow_id)
+                session.reader.outbox.put(payloads.plain("unsubscribed", workflow_id=workflow_id))
 
     # -- what is sent --------------------------------------------------------------------------------------------------
 
@@ -171,24 +168,3 @@ class ProgressConsumer(AsyncWebsocketConsumer):
 
 def _bad(close_code: int, code: str, message: str) -> Ending:
     return Ending(close_code=close_code, code=code, message=message)
-
-
-def _parsed(text: str) -> Mapping[str, Any]:
-    said = loads(text.encode("utf-8", "surrogatepass"))
-    if not isinstance(said, dict):
-        raise Invalid("A frame is a JSON object.", code="bad_frame")
-    return said
-
-
-def _id_in(said: Mapping[str, Any]) -> str:
-    given = said.get("workflow_id")
-    if not isinstance(given, str):
-        raise Invalid("`workflow_id` must be text.", code="bad_frame")
-    return given
-
-
-def _since_in(said: Mapping[str, Any]) -> int | None:
-    given = said.get("since")
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 0):
-        raise Invalid("`since` must be a whole number from 0.", code="bad_frame")
-    return given

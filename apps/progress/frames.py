@@ -19,6 +19,7 @@ class Frame:
     seq: int = 0
     ending: str | None = None
     last: bool = False
+    snapshot: bool = False
     wire: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -81,8 +81,12 @@ def admit(scope: Mapping[str, Any]) -> Admission:
 
 
 def wish(scope: Mapping[str, Any]) -> Wish:
-    """What the query asks for. Raises `Invalid`."""
-    query = _query(scope)
+    """What the query of a handshake asks for. Raises `Invalid`."""
+    return wish_of(_query(scope))
+
+
+def wish_of(query: Mapping[str, Sequence[str]]) -> Wish:
+    """What a query asks for. Raises `Invalid`."""
     for name, values in query.items():
         if name in _KNOWN and len(values) > 1:
             raise Invalid(f"`{name}` is given more than once.")
@@ -91,15 +95,19 @@ def wish(scope: Mapping[str, Any]) -> Wish:
         without |= {"completed"}
     if not _flag(query, "include_failed", default=True):
         without |= {"failed", "timed_out"}
-    since = query["since"][0] if "since" in query else None
-    if since is not None and not (since.isascii() and since.isdigit() and len(since) <= 18):
-        raise Invalid("`since` must be a whole number from 0: the `seq` of the last event you have.")
     return Wish(
         workflow_id=query["workflow_id"][0] if "workflow_id" in query else None,
-        since=None if since is None else int(since),
+        since=cursor(query["since"][0]) if "since" in query else None,
         without=frozenset(without),
         coalesce=_flag(query, "coalesce", default=False),
     )
+
+
+def cursor(text: str) -> int:
+    """The number of the last event that somebody has. Raises `Invalid`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Invalid("`since` must be a whole number from 0: the `seq` of the last event you have.")
+    return int(text)
 
 
 def _query(scope: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ def snapshot(state: Mapping[str, Any], *, without: frozenset[str]) -> Frame:
     """Where an execution is; steps that ended in a way the reader did not ask for are left out."""
     steps = {name: step for name, step in state["steps"].items() if step["status"] not in without}
     told = {"type": "snapshot", **state, "steps": steps}
-    return Frame(text=encode(told), execution_id=UUID(state["execution_id"]), seq=int(state["seq"]))
+    return Frame(text=encode(told), execution_id=UUID(state["execution_id"]), seq=int(state["seq"]), snapshot=True)
 
 
 def overview(rows: list[Execution], *, truncated: bool) -> Frame:

@@ -6,7 +6,9 @@ and is handed frames that were encoded once for all (autobahn's `sendPreparedMes
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from apps.progress.frames import Batch, Frame
@@ -65,6 +67,33 @@ def held_back(send: Any) -> Callable[[], int]:
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
     return count if transport is not None else lambda: 0
+
+
+class Peer:
+    """Whoever gets the answer to one HTTP request, for answers that last."""
+
+    def __init__(self, send: Any = None) -> None:
+        self.held = held_back(send)
+        self._request = next((one for one in getattr(send, "args", ()) if hasattr(one, "request_start")), None)
+
+    def alive(self) -> None:
+        """The answer goes on: daphne's limit on the time of a request (`--http-timeout`) begins anew."""
+        if self._request is not None:
+            self._request.request_start = time.time()
+
+
+PEER: ContextVar[Peer | None] = ContextVar("peer", default=None)
+"""The peer of the HTTP request that is being answered."""
+
+
+def telling(application: Any) -> Any:
+    """An ASGI application whose views can ask for `PEER`."""
+
+    async def told(scope: Any, receive: Any, send: Any) -> None:
+        PEER.set(Peer(send))
+        await application(scope, receive, send)
+
+    return told
 
 
 async def until_drained(count: Callable[[], int], outbox: Outbox) -> None:
