@@ -9,10 +9,11 @@ import random
 from dataclasses import dataclass, field
 
 from django.db import DatabaseError, connection
+from django.db.models import Sum
 
 from apps.core.errors import Conflict
 from apps.workflows.engine.types import Accept, Progressed
-from apps.workflows.models import Execution, IdempotencyKey, Schedule, Task
+from apps.workflows.models import Event, Execution, IdempotencyKey, Schedule, Task
 from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import approvals, executions, leases, schedules
 from apps.workflows.services.ledger import Report
@@ -23,7 +24,7 @@ from tests.integration.faults.scheduler import Scheduler
 
 FAULTS = {"killed": 0.012, "unanswered": 0.02, "dropped": 0.2, "repeated": 0.1}
 POLL = 1.0  # seconds: how long a worker sleeps that nobody rings for
-CALM_AT_MOST = 1500.0  # virtual seconds: the longest chain of timers and retries of these graphs, several times over
+SILENT_AT_MOST = 250.0  # virtual seconds without a line in any journal: the longest wait of these graphs, and a lease
 STEADY = {"max_attempts": 3, "delay": 5, "lost": 50}  # the storm kills without end; its budget is not what is tested
 
 
@@ -76,7 +77,7 @@ class Worker(Host):
     def _perform(self, task):
         rng, now = self.simulation.rng, self.simulation.clock.seconds
         key = (task.task_id, task.fence)
-        ends = self._ends.setdefault(key, now + rng.choice([0.0, 0.0, 1.0, 8.0, 40.0]))
+        ends = self._ends.setdefault(key, now + rng.choice([0.0, 0.0, 1.0, 1.0, 3.0, 8.0, 40.0]))
         if now < ends:
             if rng.random() < 0.1:
                 return Progressed(step_id=task.step_id, fence=task.fence, percent=rng.random() * 120, message="on")
@@ -114,7 +115,7 @@ class Result:
 class Simulation:
     """`by` starts and cancels, `boss` approves; `workflows` are those of `DEFINITIONS`."""
 
-    def __init__(self, seed, clock, workflows, by, boss, *, moves=900):
+    def __init__(self, seed, clock, workflows, by, boss, *, moves=700):
         self.seed, self.clock, self.workflows, self.by, self.boss = seed, clock, workflows, by, boss
         self.rng = random.Random(seed)
         self.faults = dict(FAULTS)
@@ -142,9 +143,12 @@ class Simulation:
                 actor.until = 0.0  # who was paused comes back, and knows nothing of it
             calm_since = self.clock.seconds
             Schedule.objects.update(paused=True, next_at=None)
-            while self._open() and self.clock.seconds - calm_since < CALM_AT_MOST:
+            heard, heard_at = -1, self.clock.seconds
+            while self._open() and self.clock.seconds - heard_at < SILENT_AT_MOST:
                 for _ in range(12):
                     self._move(calm=True)
+                if (lines := Execution.objects.aggregate(n=Sum("seq"))["n"]) != heard:
+                    heard, heard_at = lines, self.clock.seconds
             calm = self.clock.seconds - calm_since
             for _ in range(60):
                 self._move(calm=True)
@@ -274,12 +278,25 @@ class Simulation:
     def _open():
         return Execution.objects.filter(finished_at=None).exists()
 
+    @staticmethod
+    def _what_is_open():
+        columns = ("step_id", "status", "fence", "ready_at", "waiting_for", "due_at", "lease_owner", "lease_expires_at")
+        return [
+            (
+                row.workflow.slug, row.status, str(row.ready_at), row.held,
+                [[str(value) for value in task] for task in Task.objects.filter(execution=row).values_list(*columns)],
+                list(Event.objects.filter(execution=row).order_by("seq").values_list("at", "type", "step_id"))[-6:],
+            )
+            for row in Execution.objects.filter(finished_at=None).select_related("workflow")
+        ]  # fmt: skip
+
     def _judge(self, calm):
         told = verdict(overdue=0)
         wrong = [f"{one.invariant}: {one.what}" for one in told.violations] + self.wrong
         if self._open():
-            left = Execution.objects.filter(finished_at=None).values_list("workflow__slug", "status", "ready_at")
-            wrong.append(f"I2, I9: after {calm:g} s of calm these are open: {list(left)}")
+            wrong.append(
+                f"I2, I9: {SILENT_AT_MOST:g} s passed without a line, and these are open: {self._what_is_open()}"
+            )
         wrong += self._broken_promises()
         for task, happening in self.accepted.items():
             row = Task.objects.filter(pk=task).first()

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.faults.rows import wipe
 from tests.integration.faults.simulation import Simulation, prepare
 
-SEEDS = [int(os.environ["SIMULATION_SEED"])] if "SIMULATION_SEED" in os.environ else range(1, 9)
+SEEDS = [int(os.environ["SIMULATION_SEED"])] if "SIMULATION_SEED" in os.environ else range(1, 7)
 
 
 @pytest.fixture
