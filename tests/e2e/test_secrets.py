@@ -1,4 +1,4 @@
-"""A30: a secret, used by leaky steps of every kind, is looked for in everything that the installation writes or tells."""
+"""A30: a secret, used by leaky steps of every kind, is looked for in all that the installation writes or tells."""
 
 import hashlib
 import json
