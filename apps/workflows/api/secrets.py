@@ -77,7 +77,7 @@ class SecretViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewS
     together = frozenset({"create", "update", "destroy"})
     queryset = Secret.objects.none()
     lookup_field = "name"
-    lookup_value_regex = NAME
+    lookup_value_regex = "[A-Za-z0-9_-]+"
     serializer_class = SecretSerializer
 
     def get_queryset(self) -> QuerySet[Secret]:
