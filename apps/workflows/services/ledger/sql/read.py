@@ -133,6 +133,14 @@ _IN_FLIGHT = (
     "SELECT e.workflow_id, count(*) FROM workflows_task t JOIN workflows_execution e ON e.id = t.execution_id"
     " WHERE t.lease_expires_at IS NOT NULL GROUP BY e.workflow_id"
 )
+
+
+def something_waits(cursor: Cursor, *, now: datetime) -> bool:
+    """Whether an execution stands in line whose next task may start now. Asked without a lock or a transaction."""
+    cursor.execute("SELECT 1 FROM workflows_execution WHERE ready_at <= %s LIMIT 1", [time_in(now)])
+    return cursor.fetchone() is not None
+
+
 MAX_WAITING = 256  # workflows among which one claim chooses
 
 
