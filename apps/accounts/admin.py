@@ -6,19 +6,25 @@
 import copy
 from typing import Any, ClassVar
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from apps.accounts import api_tokens, forms, services
+from apps.accounts import api_tokens, forms, second_factor, services
 from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
 from apps.accounts.models import ApiToken, Permission, Role, User
 from apps.accounts.permissions import Permission as P
 from apps.accounts.permissions import Role as RoleName
 from apps.core.errors import PlatformError
+
+for model in (Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress):
+    admin.site.unregister(model)  # allauth's own pages ask for nothing of ours
 
 ACCOUNTS: dict[str, P] = dict.fromkeys(("view", "add", "change", "delete"), P.SYSTEM_ADMIN)
 PLAIN_FIELDS = {"username", "first_name", "last_name", "email"}
@@ -238,6 +244,48 @@ class ApiTokenAdmin(PermissionModelAdmin):
     def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:  # noqa: ARG002
         """Revoke it."""
         api_tokens.revoke(obj)
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(PermissionModelAdmin):
+    """Second factors: to see who has one, and to take it off for somebody whose device is lost."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("user__username",)
+    fields = readonly_fields = list_display  # never its data: the sealed secret
+    actions = None
+
+    def has_delete_permission(self, request: HttpRequest, obj: Authenticator | None = None) -> bool:
+        """Not that of an account that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj.user, by=request.user)
+
+    def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
+        """The whole second factor, recovery codes with it."""
+        second_factor.remove(obj.user, by=_editor(request))
+
+
+@admin.register(SocialAccount)
+class IdentityAdmin(PermissionModelAdmin):
+    """Identities at the OpenID Connect provider: to see which account is whose, and to disconnect one."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
+    list_display = ("user", "uid", "date_joined", "last_login")
+    list_filter = ("last_login",)
+    list_select_related = ("user",)
+    search_fields = ("user__username", "uid")
+    fields = readonly_fields = list_display
+    actions = None
+
+    def has_delete_permission(self, request: HttpRequest, obj: SocialAccount | None = None) -> bool:
+        """Not that of an account that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj.user, by=request.user)
 
 
 admin.site.unregister(Group)

@@ -56,6 +56,12 @@ def set_password(user: User, password: str | None, *, by: Actor) -> None:
 def change_password(user: User, *, current: str, new: str) -> None:
     """One's own password. Raises `Invalid` for a wrong `current` or a weak `new`."""
     require_person(user)
+    check_own_password(user, current)
+    set_password(user, new, by=user)
+
+
+def check_own_password(user: User, current: str) -> None:
+    """Raises `Invalid` for a wrong present password."""
     if not user.check_password(current):
         message = "this is not your present password"
         raise Invalid(
@@ -63,7 +69,6 @@ def change_password(user: User, *, current: str, new: str) -> None:
             code="wrong_password",
             problems=[Problem(pointer="/current_password", code="wrong_password", message=message)],
         )
-    set_password(user, new, by=user)
 
 
 @transaction.atomic
