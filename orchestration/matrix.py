@@ -191,6 +191,7 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "workflows/workflow": (P.WORKFLOW_READ, _VIEW),
     "workflows/execution": (P.WORKFLOW_READ, _VIEW),
     "workflows/workflowgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
+    "workflows/workflowrolepermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/workflowuserpermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/task": (P.TASK_READ, _VIEW),
     "workflows/schedule": (P.WORKFLOW_READ, _VIEW),

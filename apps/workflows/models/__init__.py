@@ -10,6 +10,7 @@ from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Webhook",
     "Workflow",
     "WorkflowGroupPermission",
+    "WorkflowRolePermission",
     "WorkflowUserPermission",
     "WorkflowVersion",
 ]
