@@ -13,9 +13,12 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
+from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
-from apps.accounts import api_tokens, forms, second_factor, services
+from apps.accounts import api_tokens, forms, grants, second_factor, services
 from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
 from apps.accounts.models import ApiToken, Permission, Role, User
@@ -27,6 +30,8 @@ for model in (Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress
     admin.site.unregister(model)  # allauth's own pages ask for nothing of ours
 
 ACCOUNTS: dict[str, P] = dict.fromkeys(("view", "add", "change", "delete"), P.SYSTEM_ADMIN)
+SHOWN = 20
+"""Accounts that the page of a role names."""
 PLAIN_FIELDS = {"username", "first_name", "last_name", "email"}
 
 
@@ -144,8 +149,37 @@ class RoleAdmin(PermissionModelAdmin):
     list_display = ("name", "description", "permission_codes")
     list_filter = ("permissions",)
     search_fields = ("name", "description")
-    filter_horizontal = ("permissions",)
     actions = None
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        ("What it permits", {"fields": ("permissions",)}),
+        ("Who has it", {"fields": ("accounts", "shared")}),
+    )
+
+    class Media:
+        css = {"all": ["ui/admin.css"]}
+
+    @admin.display(description="accounts")
+    def accounts(self, role: Role) -> str:
+        """The first who have it, and the way to all."""
+        if role.pk is None:
+            return "nobody yet"
+        names, count = list(role.users.values_list("username", flat=True)[:SHOWN]), role.users.count()
+        rest = f" and {count - SHOWN} more" if count > SHOWN else ""
+        where = f"{reverse('admin:accounts_user_changelist')}?roles__id__exact={role.pk}"
+        return format_html('<a href="{}">{}</a>{}', where, ", ".join(names) or "nobody", rest)
+
+    @admin.display(description="shared with it")
+    def shared(self, role: Role) -> str:
+        """How much was granted to it on single objects."""
+        count = grants.count_shared_with(role) if role.pk else 0
+        return f"{count} grants on single objects" if count else "nothing"
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Permissions as boxes to tick, each with what it means."""
+        if db_field.name == "permissions":
+            kwargs |= {"widget": CheckboxSelectMultiple(), "form_class": forms.PermissionsField}
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @admin.display(description="permissions")
     def permission_codes(self, role: Role) -> str:
@@ -164,9 +198,10 @@ class RoleAdmin(PermissionModelAdmin):
         obj: Role | None = None,
     ) -> tuple[str, ...]:
         """Names that code asks for stay; the admin role's permissions are all of them."""
+        shown = ("accounts", "shared")
         if obj is None or obj.name not in set(RoleName):
-            return ()
-        return ("name", "permissions") if obj.name == RoleName.ADMIN else ("name",)
+            return shown
+        return ("name", "permissions", *shown) if obj.name == RoleName.ADMIN else ("name", *shown)
 
     def has_delete_permission(self, request: HttpRequest, obj: Role | None = None) -> bool:
         """Not the roles of every installation, nor one that holds more than the editor."""

@@ -126,6 +126,14 @@ class OwnPasswordForm(PasswordChangeForm):
         return self.user
 
 
+class PermissionsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generic at run time
+    """Permissions by code and meaning."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Both, as one line."""
+        return f"{obj.code}: {obj.description}" if obj.description else str(obj.code)
+
+
 class RoleForm(_ByEditor, forms.ModelForm):  # type: ignore[type-arg]
     """A role and its permissions."""
 

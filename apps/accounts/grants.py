@@ -43,6 +43,11 @@ def objects_granted_to_roles(
     return rows.values_list("content_object_id", flat=True)
 
 
+def count_shared_with(role: Role) -> int:
+    """How many grants `role` has on single objects, of whatever kind."""
+    return sum(kind._default_manager.filter(role=role.pk).count() for kind in RoleObjectPermission.__subclasses__())
+
+
 def is_shared_with(role: Role) -> bool:
-    """Whether anything was granted to `role` on single objects, of whatever kind."""
-    return any(kind._default_manager.filter(role=role.pk).exists() for kind in RoleObjectPermission.__subclasses__())
+    """Whether anything was granted to `role` on single objects."""
+    return count_shared_with(role) > 0

@@ -43,7 +43,7 @@ def connect() -> None:
     for through in (User.roles.through, User.groups.through, Role.permissions.through):
         m2m_changed.connect(_members_changed, sender=through, dispatch_uid=f"audit.{through.__name__}")
     for grant in apps.get_models():
-        if issubclass(grant, BaseObjectPermission) and not grant._meta.app_label == "guardian":
+        if issubclass(grant, BaseObjectPermission) and grant._meta.app_label != "guardian":
             post_save.connect(_granted, sender=grant, dispatch_uid=f"audit.{grant.__name__}")
             post_delete.connect(_revoked, sender=grant, dispatch_uid=f"audit.{grant.__name__}.deleted")
 

@@ -31,7 +31,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """What gives a permission: `role`, `ownership`, `grant`, `group_grant`, `role_grant`; or what takes it: `inactive`, `api_token`.
+    """What gives a permission: `role`, `ownership`, `grant`, `group_grant`, `role_grant`.
+
+    Or what takes it: `inactive`, `api_token`.
 
     `name` is the role, the owner, the account, the group, or the token's id.
     """
