@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('accounts', '0003_audit'),
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('workflows', '0010_workflow_source'),
+        ('workflows', '0011_execution_revision'),
     ]
 
     operations = [
