@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from apps.core.metrics import Tally
+
 MAX_FRAMES = 1000
 MAX_BYTES = 8 * 1024 * 1024
 CONGESTED = 256 * 1024  # bytes that the server holds for a socket before we send no more
 _LOOK_AGAIN = 0.05  # seconds
+
+
+dropped = Tally(())
+"""Frames that were not sent because their reader was closed as too slow."""
 
 
 class TooSlow(Exception):
@@ -40,11 +46,15 @@ class Outbox:
 
     def put(self, frame: Frame) -> None:
         """Add a frame, unless the reader does not want it, or it is too late for that."""
-        if self.overflowed or (frame.ending is not None and frame.ending in self._without):
+        if frame.ending is not None and frame.ending in self._without:
+            return
+        if self.overflowed:
+            dropped.add()
             return
         # A single frame is always taken: a snapshot may be larger than the bound.
         if self._frames and (len(self._frames) >= MAX_FRAMES or self._bytes + len(frame.text) > MAX_BYTES):
             self.overflowed = True
+            dropped.add(number=len(self._frames) + 1)
             self._frames.clear()
             self._bytes = 0
             self._less.set()

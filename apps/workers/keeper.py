@@ -1,4 +1,5 @@
-"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, pruning.
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, counting
+what ended, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
 """
@@ -12,12 +13,14 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
-from apps.workflows.services import notifications, retention, schedules
+from apps.workflows.services import counting, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 LEAST_SECONDS = 0.1
+COUNT_SECONDS = 5.0
+COUNT_PAUSE_SECONDS = 0.05  # between two transactions: the tables are everybody's
 PRUNE_SECONDS = 3600.0
 PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
@@ -78,10 +81,17 @@ def _prune() -> None:
     retention.run(database_now(), budget_seconds=PRUNE_BUDGET_SECONDS)
 
 
+def _count(ending: threading.Event) -> None:
+    """Until everything that ended is part of the totals; another worker may be at it."""
+    while not ending.is_set() and counting.count_ended():
+        ending.wait(COUNT_PAUSE_SECONDS)
+
+
 def keepers() -> list[Keeper]:
     """One for each duty."""
     return [
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("counting", _count, COUNT_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

@@ -27,7 +27,7 @@ _TASK = {
     "ready_at": "timestamptz", "waiting_for": "text", "due_at": "timestamptz", "expires_at": "timestamptz",
     "items": "int", "next_item": "int", "lease_owner": "text", "lease_expires_at": "timestamptz",
     "percent": "float8", "message": "text", "error": "jsonb", "started_at": "timestamptz",
-    "finished_at": "timestamptz", "outputs": "jsonb", "item": "jsonb",
+    "finished_at": "timestamptz", "outputs": "jsonb", "item": "jsonb", "queued_at": "timestamptz",
 }  # fmt: skip
 _TASK_BIRTH = 5  # the first columns never change
 _EXECUTION = {
@@ -41,11 +41,11 @@ _BIRTH = {
     "workflow_id": "uuid", "version_id": "uuid", "priority": "smallint", "inputs": "jsonb", "trace_id": "text",
     "trigger": "text", "origin_id": "uuid", "parent_task_id": "uuid", "concurrency_key": "text",
     "schedule_id": "uuid", "scheduled_for": "timestamptz", "requested_by_id": "uuid", "created_at": "timestamptz",
-    "signals": "jsonb",
+    "signals": "jsonb", "counted": "bool",
 }  # fmt: skip
 _EVENT = {"execution_id": "uuid", "seq": "bigint", "type": "text", "step_id": "text", "data": "jsonb"}
 _LOG = {"task_id": "uuid", "fence": "bigint", "number": "int", "stream": "text", "text": "text"}
-_KEPT_WHERE_NULL = ("outputs", "item")  # of tasks: None leaves them as they are
+_KEPT_WHERE_NULL = ("outputs", "item", "queued_at")  # of tasks: None leaves them as they are
 
 
 def write(cursor: Cursor, batch: Batch) -> None:
@@ -72,7 +72,7 @@ def _task(change: Change) -> tuple[Any, ...]:
         state.status.value, state.waiting_on, state.met, state.fence, state.failures, state.losses, state.ready_at,
         state.waiting_for, state.due_at, state.expires_at, state.items, state.next_item, state.lease_owner,
         state.lease_expires_at, state.percent, state.message, state.error, state.started_at, state.finished_at,
-        change.left, change.item,
+        change.left, change.item, state.queued_at,
     )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def _birth(row: ExecutionRow, at: datetime) -> tuple[Any, ...]:
     return (
         row.workflow_id, row.version_id, row.priority, birth.inputs, row.trace_id, birth.trigger, birth.origin,
         row.parent_task, row.concurrency_key, birth.schedule, birth.scheduled_for, birth.requested_by, at, {},
+        False,
     )  # fmt: skip
 
 
