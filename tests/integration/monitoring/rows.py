@@ -3,6 +3,8 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+from django.db import transaction
+
 from apps.workflows.engine.ids import new_execution_id, task_id
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Execution, Task, Workflow, WorkflowVersion
@@ -25,7 +27,8 @@ def make_workflow(slug, *steps, kind="workflow", number=1, workflow=None):
         workflow=workflow, number=number, definition=definition, checksum="0" * 64, created_at=START
     )
     if kind == "workflow":
-        labels.admit(workflow.pk, [step["id"] for step in definition["steps"]], now=START)
+        with transaction.atomic():
+            labels.admit(workflow.pk, [step["id"] for step in definition["steps"]], now=START)
     return workflow
 
 
