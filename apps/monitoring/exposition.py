@@ -49,6 +49,12 @@ class _Only(Collector):
         yield self._family
 
 
+def floats_of(declared: Declared, value: Durations) -> Iterator[tuple[str, float]]:
+    """The buckets of a histogram: (`le` as it is written, how many)."""
+    limits = [*(str(floatToGoString(bound)) for bound in BOUNDS[declared.name]), "+Inf"]  # type: ignore[no-untyped-call]
+    return zip(limits, map(float, (*value.within, value.count)), strict=True)
+
+
 def _lines(filled: Filled, is_openmetrics: bool) -> Iterator[str]:
     declared = filled.declared
     name = declared.family if is_openmetrics else declared.name
