@@ -26,7 +26,7 @@ def admit(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workflows', '0010_workflow_source'),
+        ('workflows', '0011_execution_revision'),
     ]
 
     operations = [
