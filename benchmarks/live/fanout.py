@@ -3,7 +3,6 @@
 `python -m benchmarks.live.fanout REPEAT [--quick]` in the environment of an installation; its last line is JSON.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import django
@@ -27,6 +27,11 @@ ACCOUNTS = 50  # the sockets come with the tokens of so many
 SINGLE = 200  # events one by one, for the time from a commit to the frame
 START_SECONDS = 60.0
 
+BY_HAND = {
+    "group": [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p"],
+    "bare": [sys.executable, "-m", "benchmarks.live.bare"],
+}
+
 Burst = Callable[[int], None]
 
 
@@ -38,20 +43,20 @@ def run(repeat: int, *, quick: bool) -> dict[str, Any]:
         for _ in range(repeat):
             sys.stderr.write(f"  {sockets} sockets\n")
             with _ours() as (port, tokens):
-                burst = _tracker(f"fan-{sockets}")
-                found["ours"].append(_measured(port, "/progress/ws?workflow_id=fan-" + str(sockets), sockets, events,
-                                               burst, tokens))  # fmt: skip
-            for name, command in (("group", [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p"]),
-                                  ("bare", [sys.executable, "-m", "benchmarks.live.bare"])):  # fmt: skip
+                name = f"fan-{sockets}"
+                at = f"{port}/progress/ws?workflow_id={name}"
+                found["ours"].append(_measured(at, sockets, events, _tracker(name), tokens))
+            for name, command in BY_HAND.items():
                 with _by_hand(name, command) as port:
-                    found[name].append(_measured(port, "/watch", sockets, events, _asking(port), None))
+                    found[name].append(_measured(f"{port}/watch", sockets, events, _asking(port)))
     with _ours() as (port, tokens):
-        found["single"] = _single(port, tokens, 20 if quick else SINGLE)
+        found["single"] = [_single(port, tokens, 20 if quick else SINGLE) for _ in range(repeat)]
     return found
 
 
-def _measured(port: int, path: str, sockets: int, events: int, burst: Burst, tokens: str | None) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.live.receiver", str(port), path, str(sockets), str(events)]
+def _measured(at: str, sockets: int, events: int, burst: Burst, tokens: str | None = None) -> dict[str, Any]:
+    port, path = at.split("/", 1)
+    command = [sys.executable, "-m", "benchmarks.live.receiver", port, f"/{path}", str(sockets), str(events)]
     with subprocess.Popen(
         [*command, *([tokens] if tokens else [])], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as one:
@@ -59,20 +64,26 @@ def _measured(port: int, path: str, sockets: int, events: int, burst: Burst, tok
         if one.stdout.readline().strip() != "ready":
             raise SystemExit("the sockets could not be opened")
         burst(events)
-        told: dict[str, float] = json.loads(one.stdout.readline())
+        told: dict[str, Any] = json.loads(one.stdout.readline())
     return {"sockets": sockets, "events": events, **told}
 
 
 def _single(port: int, tokens: str, count: int) -> dict[str, float]:
-    """One socket, events with a pause between them: from before the report is committed to the frame."""
-    burst = _tracker("single")
+    """One socket, events with a pause between them: milliseconds from the commit of each to its frame."""
+    from django.db import transaction
+
+    burst, committed = _tracker("single"), []
 
     def slowly(events: int) -> None:
         for _ in range(events):
-            burst(1)
+            with transaction.atomic():
+                transaction.on_commit(lambda: committed.append(time.monotonic()))  # before the doorbell
+                burst(1)
             time.sleep(0.025)
 
-    return _measured(port, "/progress/ws?workflow_id=single", 1, count, slowly, tokens)
+    came = _measured(f"{port}/progress/ws?workflow_id=single", 1, count, slowly, tokens)["each"]
+    late = quantiles([1000 * (b - a) for a, b in zip(committed, came, strict=True)], n=100)
+    return {"p50": late[49], "p99": late[98]}
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
@@ -82,7 +93,7 @@ def _single(port: int, tokens: str, count: int) -> dict[str, float]:
 def _ours() -> Iterator[tuple[int, str]]:
     """The platform's server as it ships; its port, and a file with tokens."""
     port = postgres.free_port()
-    with _process([sys.executable, str(ROOT / "manage.py"), "server", "--port", str(port)], port):
+    with serving([sys.executable, str(ROOT / "manage.py"), "server", "--port", str(port)], port):
         yield port, str(Path(os.environ["DATA_DIR"]) / "tokens.json")
 
 
@@ -90,12 +101,13 @@ def _ours() -> Iterator[tuple[int, str]]:
 def _by_hand(name: str, command: list[str]) -> Iterator[int]:
     port = postgres.free_port()
     tail = ["benchmarks.live.group:application"] if name == "group" else []
-    with _process([*command, str(port), *tail], port):
+    with serving([*command, str(port), *tail], port):
         yield port
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int) -> Iterator[None]:
+def serving(command: list[str], port: int) -> Iterator[None]:
+    """A server in a process of its own, until the block ends."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:

@@ -1,8 +1,8 @@
 """Many sockets in one process that count what they are sent: the same for every server that is measured.
 
 `python -m benchmarks.live.receiver PORT PATH SOCKETS EVENTS [TOKENS]` prints `ready` when all are open, then one line
-of JSON: how many frames came, over which time, and the latencies in milliseconds. A frame that counts holds `@SECONDS@`,
-the monotonic clock of this host at the moment before it was published.
+of JSON: how many frames came, over which time, and the latencies in milliseconds. A frame that counts holds
+`@SECONDS@`, the monotonic clock of this host at the moment before it was published.
 """
 
 import asyncio
@@ -13,10 +13,12 @@ import sys
 from pathlib import Path
 from statistics import quantiles
 from time import monotonic
+from typing import Any
 
 TOGETHER = 40  # handshakes at a time
 QUIET_SECONDS = 6.0  # with no frame for so long, what has not come will not come
 FIRST_SECONDS = 60.0
+EACH = 1000  # of so few the moment of each is told as well
 
 
 class Socket(asyncio.Protocol):
@@ -107,13 +109,14 @@ async def run(port: int, path: str, sockets: int, events: int, tokens: list[str]
     print(json.dumps(_figures(board, wanted)), flush=True)
 
 
-def _figures(board: Board, wanted: int) -> dict[str, float]:
+def _figures(board: Board, wanted: int) -> dict[str, Any]:
     if not board.came:
         return {"received": 0, "wanted": wanted, "seconds": 0.0, "p50": 0.0, "p99": 0.0, "lost": board.lost}
+    each = {"each": board.came} if wanted <= EACH else {}
     late = quantiles([1000 * (b - a) for a, b in zip(board.sent, board.came, strict=True)], n=100)
     return {
         "received": len(board.came), "wanted": wanted, "seconds": max(board.came) - min(board.sent),
-        "p50": late[49], "p99": late[98], "lost": board.lost,
+        "p50": late[49], "p99": late[98], "lost": board.lost, **each,
     }  # fmt: skip
 
 

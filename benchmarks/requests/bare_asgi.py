@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.requests.bare_settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.requests.bare_settings"
 
 from django.core.asgi import get_asgi_application
 
