@@ -93,9 +93,37 @@ class Podman:
         assert not check or done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
+    @contextlib.contextmanager
+    def again(self) -> "Iterator[Podman]":
+        """The service once more, after it was ended; its storage is as it was."""
+        (self.directory / "podman.sock").unlink(missing_ok=True)
+        service = Podman(self.directory, self.environment, _serve(self.directory, self.environment))
+        try:
+            _await(service)
+            yield service
+        finally:
+            _end(service.process)
+
     def containers(self) -> list[dict[str, object]]:
         """Every container, running or not."""
         return json.loads(self.run("ps", "--all", "--format", "json") or "[]")
+
+
+def _serve(directory: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    with (directory / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*_command(directory), "system", "service", "--time=0", f"unix://{directory}/podman.sock"],
+            env=environment, stdout=log, stderr=log, cwd=directory,
+        )  # fmt: skip
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _command(directory: Path) -> list[str]:
@@ -123,25 +151,14 @@ def running() -> Iterator[Podman]:
             "HOME": str(directory),
         }
         _build(directory, environment)
-        log = (directory / "log").open("wb")
-        process = subprocess.Popen(
-            [*_command(directory), "system", "service", "--time=0", f"unix://{directory}/podman.sock"],
-            env=environment, stdout=log, stderr=log, cwd=directory,
-        )  # fmt: skip
-        podman = Podman(directory, environment, process)
+        podman = Podman(directory, environment, _serve(directory, environment))
         try:
             _await(podman)
             yield podman
         finally:
             with contextlib.suppress(Exception):
                 podman.run("rm", "--all", "--force", "--time", "0", check=False)
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            log.close()
+            _end(podman.process)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -174,11 +174,15 @@ def _feed(connection: socket.socket, data: bytes) -> None:
 
 
 def _pieces(connection: socket.socket) -> Iterator[tuple[Stream, bytes]]:
-    """The frames of an attached container: eight bytes that name stream and length, then the data."""
+    """The frames of an attached container: eight bytes that name stream and length, then the data.
+
+    The other end resets where a command left some of its standard input unread. Whether the engine itself is gone
+    is found when the container is waited for.
+    """
     while header := _exactly(connection, 8):
         kind, left = struct.unpack(">BxxxL", header)
         while left:
-            data = connection.recv(min(left, READ_BYTES))
+            data = _received(connection, min(left, READ_BYTES))
             if not data:
                 return
             left -= len(data)
@@ -189,11 +193,18 @@ def _pieces(connection: socket.socket) -> Iterator[tuple[Stream, bytes]]:
 def _exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        more = connection.recv(size - len(data))
+        more = _received(connection, size - len(data))
         if not more:
             return b""
         data += more
     return data
+
+
+def _received(connection: socket.socket, size: int) -> bytes:
+    try:
+        return connection.recv(size)
+    except ConnectionResetError:
+        return b""
 
 
 def _split(image: str) -> tuple[str, str | None]:
@@ -207,7 +218,8 @@ def _split(image: str) -> tuple[str, str | None]:
 def _no_image(text: str) -> NotPerformed:
     lowered = text.lower()
     if any(word in lowered for word in _NO_IMAGE) and "no such host" not in lowered:
-        message = f"it cannot be pulled: {text[:500]}. Check its name, or give the step a `registry` that may pull it"
+        shown = text[:500].rstrip(". ")
+        message = f"it cannot be pulled: {shown}. Check its name, or give the step a `registry` that may pull it"
         return NotPerformed("invalid", message, retryable=False)
     return NotPerformed("connection", f"its registry was not reached: {text[:500]}")
 

@@ -1,6 +1,7 @@
 """Runs containers on a Dagger engine, by its SDK: one isolated connection a step, and nothing is sent twice.
 
-The SDK is imported with the first step (it takes two seconds), in a thread.
+The SDK is imported with the first step, which takes two seconds, and with each connection it builds the engine's whole
+schema, which takes a good part of one: so it has a thread and an event loop of its own, and the worker's goes on.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from apps.executors.container import engine
+from apps.executors.container.threads import apart
 from apps.executors.container.work import Ended, NotPerformed, Receive, Work
 from apps.executors.options import Options
+from apps.executors.types import Stream
 
 if TYPE_CHECKING:
     from dagger import Client, Container, ExecError
@@ -42,9 +45,17 @@ class DaggerRuntime:
             message = "a Dagger engine has no containers without a network: leave `network` out, or run it on Docker"
             raise NotPerformed("refused", message, retryable=False)
         await engine.look(self._options)
+        loop = asyncio.get_running_loop()
+
+        def receive_from_there(stream: Stream, data: bytes) -> None:
+            loop.call_soon_threadsafe(receive, stream, data)
+
         if work.memory is not None or work.nano_cpus is not None:
             receive("stderr", b"[`resources` are not enforced: a Dagger engine has no limits for one step]\n")
-        await asyncio.to_thread(_imported)
+        return await apart(lambda: self._perform_there(work, receive_from_there))
+
+    async def _perform_there(self, work: Work, receive: Receive) -> Ended:
+        _imported()
         async with AsyncExitStack() as stack:
             client = await self._connected(stack)
             return await _run(client, work, receive)
@@ -78,7 +89,7 @@ async def _run(client: "Client", work: Work, receive: Receive) -> Ended:
         return _ended_otherwise(error, receive)
     except dagger.TransportError as error:
         message = (
-            f"the connection to the engine was lost; the container may have run to its end: {error}"
+            f"the connection to the engine was lost; the container may have run to its end: {engine.shown(str(error))}"
         )
         raise NotPerformed("connection", message) from error
     except dagger.InvalidQueryError as error:
@@ -148,7 +159,7 @@ def _ended_otherwise(error: "ExecError", receive: Receive) -> Ended:
 
 
 def _told(text: str) -> NotPerformed:
-    lowered, shown = text.lower(), text[:500]
+    lowered, shown = text.lower(), engine.shown(text)
     if any(word in lowered for word in _NO_IMAGE):
         if any(word in lowered for word in _UNREACHED):
             return NotPerformed("connection", f"its registry was not reached: {shown}")

@@ -57,10 +57,16 @@ def sdk_version() -> str:
 def unavailable(options: Options, why: str) -> NotPerformed:
     """Engine unavailable, with what to do."""
     message = (
-        f"engine unavailable: no Dagger engine answers at 127.0.0.1:{options.dagger_port} ({why[:300]}). Start the "
-        "workers within a session (`dagger run make run`), or let DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN name one"
+        f"engine unavailable: no Dagger engine answers as it should at 127.0.0.1:{options.dagger_port} ({shown(why)}). "
+        "Start the workers within a session (`dagger run make run`), or let DAGGER_SESSION_PORT and "
+        "DAGGER_SESSION_TOKEN name one"
     )
     return NotPerformed("unavailable", message)
+
+
+def shown(text: str) -> str:
+    """The first line of what an engine said, as the inside of a sentence."""
+    return text.partition("\n")[0][:300].rstrip(". ")
 
 
 _QUERY = {"query": "{ version }"}

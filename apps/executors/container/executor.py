@@ -44,7 +44,9 @@ class ContainerExecutor:
             runtime = self._chosen()
             ended = await runtime.perform(self._work(call, config), output.receive)
         except NotPerformed as error:
-            return failed(error.type, f"The image {config.image}: {error}.", retryable=error.retryable)
+            return failed(
+                error.type, f"The image {config.image}: {str(error).rstrip('. ')}.", retryable=error.retryable
+            )
         except Exception as error:
             return failed("error", f"The image {config.image} could not be run: {type(error).__name__}: {error}")
         finally:

@@ -1,9 +1,16 @@
 """Blocking calls of a client library, each in a thread of its own that nothing waits for at the end."""
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from apps.executors.spawn import uninterrupted
+
+GONE_WITHIN = 20.0
+"""Seconds that what is cancelled in another thread is waited for."""
 
 Result = TypeVar("Result")
 
@@ -33,6 +40,38 @@ def in_thread(work: Callable[..., Result], *given: Any) -> "asyncio.Future[Resul
 
     threading.Thread(target=perform, name="container", daemon=True).start()
     return future
+
+
+async def apart(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """`await work()` in an event loop of its own thread; a cancel is carried there, and waited for."""
+    inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Result]]] = []
+    context = contextvars.copy_context()
+    cancelled = threading.Event()
+
+    async def begin() -> Result:
+        task = asyncio.ensure_future(work())
+        inside.append((asyncio.get_running_loop(), task))
+        if cancelled.is_set():
+            task.cancel()
+        return await task
+
+    future = in_thread(context.run, asyncio.run, begin())
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancelled.set()
+        for loop, task in inside:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(task.cancel)
+        await uninterrupted(_ended(future))
+        raise
+
+
+async def _ended(future: "asyncio.Future[Any]") -> None:
+    await asyncio.wait([future], timeout=GONE_WITHIN)
+    if future.done():
+        with suppress(BaseException):
+            future.result()
 
 
 class Pouring:
