@@ -95,7 +95,7 @@ class Environment(BaseModel):
     DOCKER_HOST: str = Field(
         "", description="API of Docker or Podman, `unix:///path` or `tcp://host:port`; empty: their usual sockets."
     )
-    DAGGER_SESSION_PORT: int | None = Field(None, ge=1, le=65535, description="Port of a Dagger session on this host.")
+    DAGGER_SESSION_PORT: int = Field(0, ge=0, le=65535, description="Port of a Dagger session on this host; 0: none.")
     DAGGER_SESSION_TOKEN: str = Field("", description="Token of that session.")
     HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")

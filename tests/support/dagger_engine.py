@@ -131,7 +131,6 @@ class Engine:
         self.queries: list[str] = []
         self.traceparents: list[str] = []
         self.ran: list[list[str]] = []
-        self.cached = 0
         self.broken_off = 0
         self._nodes: dict[str, Value] = {}
         self._results: dict[str, Ran] = {}
@@ -311,7 +310,6 @@ class Engine:
         key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         async with self._locks.setdefault(key, asyncio.Lock()):
             if key in self._results:
-                self.cached += 1
                 return self._results[key]
             attempt = state.environment.get("ORCHESTRATION_ATTEMPT_KEY", "")
             if self.strict and attempt in self._seen_attempts - {""}:

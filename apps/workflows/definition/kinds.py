@@ -87,8 +87,9 @@ def _container(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> 
         value = container_config.get(key) if step.get(key) is None else step[key]
         if value is not None or key == "image":
             config[key] = value
-    for key in ("volumes", "caches"):
-        config[key] = [*sequence(container_config.get(key)), *sequence(step.get(key))]
+    config["volumes"] = [*sequence(container_config.get("volumes")), *sequence(step.get("volumes"))]
+    if caches := [*sequence(container_config.get("caches")), *sequence(step.get("caches"))]:
+        config["caches"] = caches
     if step.get("command") is not None:
         config["command"] = step["command"]
     # Variables that hold a secret go apart, so that a runtime which can hide their values does.

@@ -20,11 +20,11 @@ def executor_options() -> Options:
         process_steps=settings.PROCESS_STEPS,
         callable_modules=env.CALLABLE_MODULES,
         container_runtime=chosen(
-            settings.CONTAINER_RUNTIME, dagger_port=env.DAGGER_SESSION_PORT, docker_host=env.DOCKER_HOST
+            settings.CONTAINER_RUNTIME, dagger_port=env.DAGGER_SESSION_PORT or None, docker_host=env.DOCKER_HOST
         ),
         volume_roots=tuple(Path(root) for root in env.VOLUME_ROOTS),
         docker_host=env.DOCKER_HOST,
-        dagger_port=env.DAGGER_SESSION_PORT,
+        dagger_port=env.DAGGER_SESSION_PORT or None,
         dagger_token=env.DAGGER_SESSION_TOKEN,
         installation=_installation(),
         http_allowed_hosts=frozenset(env.HTTP_STEP_ALLOWED_HOSTS),

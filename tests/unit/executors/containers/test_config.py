@@ -1,17 +1,23 @@
-"""Container steps: checked in full, and answered with what to install until this version drives a runtime."""
+"""What a container step may say, and what it is told where nothing here runs it."""
 
 import pytest
 from pydantic import ValidationError
 
 from apps.executors import Options, StepCall
-from apps.executors.container import ContainerExecutor
+from apps.executors.container import ContainerExecutor, status
+from apps.executors.container.config import memory_bytes, nano_cpus
 
 FULL = {
     "image": "python:3.11-slim",
     "command": ["python", "-c", "print(1)"],
     "environment": {"LOG_LEVEL": "info"},
     "volumes": [{"source": "/srv/data", "target": "/data", "read_only": True}],
+    "caches": [{"name": "pip", "target": "/root/.cache"}],
     "resources": {"cpu": "1", "memory": "512M"},
+    "user": "1000:1000",
+    "network": "none",
+    "registry": {"username": "alice", "password": "secret"},
+    "engine_cache": True,
 }
 
 
@@ -28,20 +34,36 @@ def call(config) -> StepCall:
     )
 
 
-@pytest.mark.parametrize(
-    ("runtime", "words"),
-    [
-        ("none", ["DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN", "DOCKER_HOST", "Podman"]),
-        ("dagger", ["dagger", "does not drive"]),
-        ("docker", ["docker", "does not drive"]),
-    ],
-)
-async def test_it_says_what_is_missing(tmp_path, sink, runtime, words):
-    executor = ContainerExecutor(Options(process_steps="off", work_dir=tmp_path, container_runtime=runtime))
+async def test_it_says_what_is_missing(tmp_path, sink):
+    executor = ContainerExecutor(Options(work_dir=tmp_path))
     error = (await executor.run(call(FULL), sink)).error
     assert (error.type, error.retryable) == ("unavailable", False)
-    assert all(word in error.message for word in words)
+    for word in ("CONTAINER_RUNTIME", "DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN", "DOCKER_HOST", "Podman"):
+        assert word in error.message
+    assert status(Options(work_dir=tmp_path)).reason in error.message
     await executor.close()
+
+
+async def test_a_volume_needs_a_root(tmp_path, sink):
+    executor = ContainerExecutor(Options(work_dir=tmp_path, container_runtime="docker"))
+    error = (await executor.run(call(FULL), sink)).error
+    assert (error.type, error.retryable) == ("refused", False)
+    assert "VOLUME_ROOTS" in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("67108864", 64 << 20), ("512M", 512_000_000), ("512MB", 512_000_000), ("1.5Gi", 3 << 29), ("64MiB", 64 << 20)],
+)
+def test_memory_in_bytes(text, number):
+    assert memory_bytes(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 10**9), ("0.5", 5 * 10**8), ("250m", 25 * 10**7), ("16", 16 * 10**9)]
+)
+def test_processors(text, number):
+    assert nano_cpus(text) == number
 
 
 @pytest.mark.parametrize(
@@ -64,6 +86,17 @@ def test_what_a_definition_may_say_is_accepted(config):
         {"volumes": [{"source": "/a", "target": "b"}]},
         {"resources": {"gpu": "1"}},
         {"resources": {"memory": "much"}},
+        {"resources": {"memory": "1K"}},
+        {"resources": {"cpu": "0"}},
+        {"volumes": [{"source": "data", "target": "/data"}]},
+        {"volumes": [{"source": "/srv", "target": "/"}]},
+        {"volumes": [{"source": "/srv", "target": "/data/../etc"}]},
+        {"volumes": [{"source": "/srv", "target": "/root/.cache/"}]},
+        {"caches": [{"name": "../x", "target": "/x"}]},
+        {"user": "-u"},
+        {"network": "host"},
+        {"registry": {"username": "alice"}},
+        {"image": "--privileged"},
         {"privileged": True},
     ],
 )

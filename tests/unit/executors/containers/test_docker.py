@@ -3,9 +3,9 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 
+import psutil
 import pytest
 
 from apps.executors import Options
@@ -90,14 +90,7 @@ async def test_a27_a_grandchild_ends_with_the_command(docker):
 
 
 def processes():
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                found.append(file.read().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return found
+    return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
 
 async def test_a_cancel_asks_first_and_then_kills(docker, podman_service):
