@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from uuid import UUID
 
 from django.conf import settings
 
@@ -36,8 +37,16 @@ def executor_options() -> Options:
 def held(attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
     """Which of these attempts, each a task's id and the fencing number of its lease, are under lease."""
     wanted = set(attempts)
-    rows = Task.objects.filter(id__in={task for task, _ in wanted}, status="in_progress").values_list("id", "fence")
+    ids = {identity for task, _ in wanted if (identity := _uuid(task)) is not None}
+    rows = Task.objects.filter(id__in=ids, status="in_progress").values_list("id", "fence")
     return {(str(task), fence) for task, fence in rows} & wanted
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 @cache
