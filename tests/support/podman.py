@@ -31,6 +31,13 @@ done
 exec /usr/bin/conmon "$@"
 """
 
+REGISTRIES = """
+unqualified-search-registries = ["docker.io"]
+[[registry]]
+location = "localhost"
+insecure = true
+"""
+
 CONTAINERS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -141,6 +148,7 @@ def running() -> Iterator[Podman]:
     directory = Path(tempfile.mkdtemp(prefix="podman-"))  # short: the path of a socket has 107 characters at most
     try:
         (directory / "containers.conf").write_text(CONTAINERS.format(directory=directory))
+        (directory / "registries.conf").write_text(REGISTRIES)
         (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
         (directory / "conmon").write_text(CONMON)
         (directory / "conmon").chmod(0o755)
@@ -148,6 +156,7 @@ def running() -> Iterator[Podman]:
             **os.environ,
             "CONTAINERS_CONF": f"{directory}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf",
+            "CONTAINERS_REGISTRIES_CONF": f"{directory}/registries.conf",
             "HOME": str(directory),
         }
         _build(directory, environment)

@@ -12,7 +12,7 @@ from apps.executors import Options
 from apps.executors.container import ContainerExecutor, chosen, orphans, status
 from apps.executors.container.choice import answers
 from apps.executors.container.labels import INSTALLATION
-from tests.support import podman
+from tests.support import podman, registry
 from tests.unit.executors.containers.conftest import Runner
 
 ENDLESS = "x=a; while true; do x=$x$x; done"
@@ -120,6 +120,22 @@ async def test_an_image_whose_registry_is_not_reached(docker):
     assert (error.type, error.retryable) == ("connection", True)
     assert "registry.invalid" in error.message
     assert "pulling registry.invalid/nothing:1" in docker.sink.text("stderr")
+
+
+async def test_an_image_is_pulled_with_the_credentials_of_the_step(docker, rootfs, podman_service):
+    with registry.serving(rootfs, username="alice", password="her password") as image:
+        refused = (await docker.run(image=image)).error
+        assert (refused.type, refused.retryable) == ("invalid", False)
+        assert "`registry`" in refused.message
+        wrong = (await docker.run(image=image, registry={"username": "alice", "password": "no"})).error
+        assert wrong.type == "invalid"
+        unknown = image.replace("/tool:", "/other:")
+        alice = {"username": "alice", "password": "her password"}
+        assert (await docker.run(image=unknown, registry=alice)).error.type == "invalid"
+        result = await docker.run(image=image, registry=alice)
+        assert result.outputs["stdout"] == "from the registry\n"
+        assert "her password" not in docker.sink.text()
+        podman_service.run("rmi", image)
 
 
 async def test_an_absent_engine_is_said_before_anything_is_tried(sink, tmp_path):
