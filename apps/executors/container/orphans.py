@@ -21,16 +21,23 @@ class Found:
 
 
 def found(options: Options) -> list[Found]:
-    """Every container of this installation, on whichever worker's behalf; none where Docker is not what runs them.
+    """Every container of this installation, on whichever worker's behalf.
 
-    Raises docker.errors.DockerException where the API does not answer.
+    None where Docker is not what runs them; and none where its API does not answer now, which steps say loud enough.
     """
     if options.container_runtime != "docker" or not options.installation:
         return []
+    from docker.errors import DockerException
+    from requests import RequestException
+
     from apps.executors.container.docker import connect
 
-    with closing(connect(options.docker_host)) as client:
-        listed = client.containers(all=True, filters={"label": [f"{INSTALLATION}={options.installation}"]})
+    try:
+        with closing(connect(options.docker_host)) as client:
+            listed = client.containers(all=True, filters={"label": [f"{INSTALLATION}={options.installation}"]})
+    except (DockerException, RequestException) as error:
+        logger.info("the containers of workers that died cannot be looked for now: %s", type(error).__name__)
+        return []
     boxes = []
     for each in listed:
         labels = each.get("Labels") or {}
