@@ -1,4 +1,7 @@
-"""What a step needs that is not there now. Reads rows and settings; asks nobody over a network."""
+"""What a step needs that is not there now. Reads rows and settings.
+
+It asks nobody, but for the socket of Docker or Podman where CONTAINER_RUNTIME leaves open what runs containers.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
