@@ -32,6 +32,7 @@ KEPT = 100 * 1024
 PLAYED = {
     "Query": {"container", "host", "setSecret", "cacheVolume"},
     "Host": {"directory"},
+    "Directory": {"diff"},
     "Container": {
         "from", "withEnvVariable", "withVolatileVariable", "withSecretVariable", "withMountedDirectory",
         "withMountedCache", "withRegistryAuth", "withUser", "withExec", "directory",
@@ -250,20 +251,38 @@ class Engine:
                     raise GraphQLError("no command was executed")
                 text = {"stdout": ran.stdout, "stderr": ran.stderr}
                 return ran.exit_code if name == "exitCode" else text[name].decode("utf-8", "replace")
-            case "Directory", "export" if of.parent is not None and of.parent.kind == "Container":
-                return await self._export(of, arguments["path"])
+            case "Directory", "sync" if of.name == "directory" and of.parent is not None and of.parent.kind == "Host":
+                return self._register(await self._snapshot(of.given["path"]))
+            case "Directory", "export" if of.name == "diff" and of.parent is not None:
+                return await self._export(of.parent, self._nodes[of.given["other"]], arguments["path"])
         raise GraphQLError(f"{of.kind}.{name} is not played by this stand-in")
 
     def _register(self, value: Value) -> str:
         self._nodes[value.key] = value
         return value.key
 
-    async def _export(self, directory: Value, path: str) -> str:
-        assert directory.parent is not None
-        ran = (await self._state(directory.parent)).ran
-        if ran is None or directory.given["path"] not in ran.directories:
-            raise GraphQLError(f"{directory.given['path']}: no such directory is mounted")
-        shutil.copytree(ran.directories[directory.given["path"]], path, dirs_exist_ok=True, symlinks=True)
+    async def _snapshot(self, path: str) -> Value:
+        """A directory of the host as it is now."""
+        if not Path(path).is_dir():
+            raise GraphQLError(f"{path}: no such directory")
+        self._count += 1
+        copy = self.directory / f"snapshot-{self._count}"
+        await asyncio.to_thread(shutil.copytree, path, copy, symlinks=True)
+        return Value("Directory", None, "snapshot", json.dumps({"path": str(copy)}))
+
+    async def _export(self, before: Value, after: Value, path: str) -> str:
+        """Write to the host what a command has changed in a mounted directory."""
+        assert after.parent is not None
+        ran = (await self._state(after.parent)).ran
+        if ran is None or after.given["path"] not in ran.directories:
+            raise GraphQLError(f"{after.given['path']}: no such directory is mounted")
+        found, known = ran.directories[after.given["path"]], Path(before.given["path"])
+        for file in sorted(found.rglob("*")):
+            place = file.relative_to(found)
+            if file.is_dir():
+                (Path(path) / place).mkdir(exist_ok=True)
+            elif not (known / place).is_file() or (known / place).read_bytes() != file.read_bytes():
+                await asyncio.to_thread(shutil.copy2, file, Path(path) / place)
         return path
 
     # -- containers --------------------------------------------------------------------------------------------------

@@ -9,17 +9,19 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from apps.executors.container import engine
+from apps.executors.container.config import Volume
 from apps.executors.container.threads import apart
 from apps.executors.container.work import Ended, NotPerformed, Receive, Work
 from apps.executors.options import Options
 from apps.executors.types import Stream
 
 if TYPE_CHECKING:
-    from dagger import Client, Container, ExecError
+    from dagger import Client, Container, Directory, ExecError
 
 CONNECT_SECONDS = 30.0
 """How long the engine is given to answer the SDK's introspection."""
@@ -102,7 +104,8 @@ async def _run(client: "Client", work: Work, receive: Receive) -> Ended:
 async def _performed(client: "Client", work: Work, receive: Receive) -> Ended:
     from dagger import ReturnType
 
-    container = await _made_ready(client, work)
+    sources = [await _read(client, volume) for volume in work.volumes]
+    container = _made_ready(client, work, sources)
     container = container.with_exec(
         list(work.command or ()),
         use_entrypoint=True,
@@ -114,13 +117,19 @@ async def _performed(client: "Client", work: Work, receive: Receive) -> Ended:
     exit_code = await container.exit_code()
     receive("stdout", (await container.stdout()).encode())
     receive("stderr", (await container.stderr()).encode())
-    for volume in work.volumes:
+    for volume, source in zip(work.volumes, sources, strict=True):
         if not volume.read_only:
-            await container.directory(volume.target).export(volume.source)
+            # What changed, and no more: another step may have written there meanwhile.
+            await source.diff(container.directory(volume.target)).export(volume.source)
     return Ended(exit_code=exit_code)
 
 
-async def _made_ready(client: "Client", work: Work) -> "Container":
+async def _read(client: "Client", volume: Volume) -> "Directory":
+    """The directory as it is now; another step may have written there since the engine last saw it."""
+    return await client.host().directory(volume.source, no_cache=True).sync()
+
+
+def _made_ready(client: "Client", work: Work, sources: Sequence["Directory"]) -> "Container":
     container = client.container()
     if work.registry is not None:
         password = client.set_secret(_name("registry"), work.registry.password)
@@ -136,9 +145,7 @@ async def _made_ready(client: "Client", work: Work) -> "Container":
             container = container.with_volatile_variable(name, value)
         else:
             container = container.with_env_variable(name, value)
-    for volume in work.volumes:
-        # Read again each time: another step may have written there.
-        source = client.host().directory(volume.source, no_cache=True)
+    for volume, source in zip(work.volumes, sources, strict=True):
         container = container.with_mounted_directory(volume.target, source, read_only=volume.read_only)
     workflow = next((value for name, value in work.labels.items() if name.endswith(".workflow")), "")
     for cache in work.caches:

@@ -263,3 +263,16 @@ def test_the_schema_is_whole():
     assert str(container.fields["withExec"].args["expect"].type) == "ReturnType"
     assert str(container.fields["withMountedDirectory"].args["source"].type) == "ID!"
     assert str(container.fields["sync"].type) == "ID!"
+
+
+async def test_what_another_step_wrote_meanwhile_stays(dagger, volumes):
+    """A directory is a copy on the engine: only what the command changed comes back."""
+    (volumes / "theirs").write_text("before\n")
+    (volumes / "deep").mkdir()
+    shared = [{"source": str(volumes), "target": "/data"}]
+    step = asyncio.create_task(dagger.sh("echo mine > /data/deep/mine; sleep 2", volumes=shared))
+    await dagger.until(dagger.left)
+    (volumes / "theirs").write_text("changed meanwhile\n")
+    assert (await step).error is None
+    assert (volumes / "theirs").read_text() == "changed meanwhile\n"
+    assert (volumes / "deep" / "mine").read_text() == "mine\n"
