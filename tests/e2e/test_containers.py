@@ -67,7 +67,7 @@ def until(holds):
 
 
 def check_example(installation, shared):
-    found, steps = run_example(installation, "containers", {"shared": str(shared)})
+    found, _ = run_example(installation, "containers", {"shared": str(shared)})
     assert (found["status"], found["error"]) == ("completed", None)
     assert found["outputs"] == {"total": 43, "report": "43 in 2025, of 4 rows"}
     assert (shared / "north").read_text() == "22\n"

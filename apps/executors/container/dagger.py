@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.executors.container import engine
@@ -46,6 +47,9 @@ class DaggerRuntime:
         if not work.network:
             message = "a Dagger engine has no containers without a network: leave `network` out, or run it on Docker"
             raise NotPerformed("refused", message, retryable=False)
+        if files := [volume.source for volume in work.volumes if not Path(volume.source).is_dir()]:
+            message = f"a Dagger engine mounts directories only, and {files[0]} is none: name the one that it is in"
+            raise NotPerformed("invalid", message, retryable=False)
         await engine.look(self._options)
         loop = asyncio.get_running_loop()
 

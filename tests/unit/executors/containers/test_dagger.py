@@ -172,7 +172,10 @@ async def test_credentials_reach_the_registry(dagger):
     assert (await dagger.run("echo", "hello", image=image, registry=registry, attempt=2)).error is None
 
 
-async def test_what_a_dagger_engine_cannot_do(dagger, engine):
+async def test_what_a_dagger_engine_cannot_do(dagger, engine, volumes):
+    (volumes / "file").touch()
+    error = (await dagger.run("true", volumes=[{"source": f"{volumes}/file", "target": "/file"}])).error
+    assert (error.type, error.retryable) == ("invalid", False)
     error = (await dagger.run("true", network="none")).error
     assert (error.type, error.retryable) == ("refused", False)
     assert engine.ran == []
