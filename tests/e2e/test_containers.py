@@ -122,7 +122,7 @@ def test_a_cancel_stops_and_removes_the_container(on_podman, engine):
 
 def test_a_timeout_stops_and_removes_the_container(on_podman, engine):
     client = on_podman.client()
-    execution = start(client, "too-long", command=["sleep", "1000"], timeout_seconds=3)
+    execution = start(client, "too-long", command=["sleep", "1000"], timeout_seconds=15)
     assert len(until(engine.containers)) == 1
     found = ended(client, execution, PATIENCE)
     assert (found["status"], found["error"]["type"]) == ("failed", "timeout")
