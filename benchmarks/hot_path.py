@@ -100,7 +100,7 @@ def _parts(clock: Clock) -> Iterator[Callable[..., Any]]:
         (sql, "ready_tasks"): "read tasks",
         (sql, "waiting_workflows"): "look at the line",
         (sql, "lock_line"): "look at the line",
-        (sql, "write"): "write" + ("" if sql.is_sqlite() else " (in a turn of one statement with its commit)"),
+        (sql, "write"): "write",
         (of_turn, "_answer"): "decide on reports",
         (of_turn, "claim"): "claim",
         (of_turn, "resolve"): "resolve configurations",
