@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "apps.core",
     "apps.accounts",
     "apps.executors",
+    "apps.vault",
     "apps.workflows",
     "apps.workers",
     "apps.progress",

@@ -18,7 +18,7 @@ from apps.workflows.models import Lane, Performer
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.performing import executor_options, executors
 
-What = Literal["performer", "queue", "callable", "executor", "workflow", "environment", "receiver", "input"]
+What = Literal["performer", "queue", "callable", "executor", "workflow", "environment", "secret", "receiver", "input"]
 Finding = tuple[What, str]
 
 # The kinds that the engine sees to itself: no performer claims them.
