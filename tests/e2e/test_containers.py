@@ -147,3 +147,17 @@ def test_the_container_of_a_killed_worker_is_removed_by_the_next(on_podman, engi
     events = client.get(f"/executions/{execution}/events").json()
     assert [event["type"] for event in events].count("task.lost") == 1
     assert orphan["Labels"]["org.orchestration.attempt"] == "1"
+
+
+def test_a_secret_is_given_to_the_container_and_shown_nowhere(on_podman, engine):
+    client = on_podman.client()
+    answer = client.post("/secrets", json={"name": "boxed", "value": "s3cr3t-of-the-box"})
+    assert answer.status_code == 201, answer.text
+    script = 'echo "it is $TOKEN"; [ "$TOKEN" != "" ] && [ ${#TOKEN} = 17 ]'
+    execution = start(client, "secretive", command=["sh", "-c", script], environment={"TOKEN": "${secrets.boxed}"})
+    assert ended(client, execution, PATIENCE)["status"] == "completed"
+    (task,) = client.get(f"/executions/{execution}/tasks").json()["results"]
+    assert task["outputs"]["stdout"] == "it is ***\n"
+    logs = client.get(f"/executions/{execution}/logs").text
+    assert "it is ***" in logs
+    assert "s3cr3t-of-the-box" not in logs + on_podman.log.read_text()
