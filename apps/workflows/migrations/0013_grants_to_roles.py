@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('accounts', '0003_audit'),
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('workflows', '0011_execution_revision'),
+        ('workflows', '0012_totals_labels_and_figures'),
     ]
 
     operations = [
