@@ -37,6 +37,9 @@ def fire_due(*, limit: int = 100) -> datetime | None:
     moment, so that one with a long past keeps nobody waiting. What goes wrong with one stops no other. All times are
     the database's.
     """
+    soonest = _soonest()
+    if soonest is None or soonest > database_now():
+        return soonest  # asked every second, mostly in vain
     left, stuck = limit, set[UUID]()
     while left > 0:
         due = Schedule.objects.filter(next_at__lte=database_now()).exclude(pk__in=stuck).order_by("next_at", "pk")
@@ -45,8 +48,12 @@ def fire_due(*, limit: int = 100) -> datetime | None:
             break
         stuck.update(pk for pk, first in chosen if first and not _fire(pk, first))
         left -= len(chosen)
-    soonest: datetime | None = Schedule.objects.aggregate(at=Min("next_at"))["at"]
-    return soonest
+    return _soonest()
+
+
+def _soonest() -> datetime | None:
+    moment: datetime | None = Schedule.objects.aggregate(at=Min("next_at"))["at"]
+    return moment
 
 
 def _fire(pk: UUID, first: datetime) -> bool:
