@@ -55,6 +55,7 @@ TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
 THEIRS = Rule(kind="theirs", permission=P.WORKFLOW_EXECUTE, sees=P.WORKFLOW_READ)
 WORKFLOWS, TASKS = Rule(kind="lists", permission=P.WORKFLOW_READ), Rule(kind="lists", permission=P.TASK_READ)
 METRICS = Rule(kind="role", permission=P.MONITORING_READ)
+SILENCE = Rule(kind="role", permission=P.MONITORING_UPDATE)
 DOCS = Rule(kind="role", permission=P.WORKFLOW_READ)
 OPERATE, OPERATED = Rule(kind="role", permission=P.SYSTEM_UPDATE), Rule(kind="role", permission=P.SYSTEM_READ)
 
@@ -98,6 +99,12 @@ ROUTES: Mapping[str, Rule] = {
     "GET /monitoring/dagger/metrics": METRICS,
     "GET /monitoring/dagger/metrics/{name}": METRICS,
     "GET /monitoring/dagger/status": METRICS,
+    "GET /monitoring/alerts": METRICS,
+    "GET /monitoring/rules": METRICS,
+    "GET /monitoring/silences": METRICS,
+    "POST /monitoring/silences": SILENCE,
+    "DELETE /monitoring/silences/{silence_id}": SILENCE,
+    "GET /monitoring/runbooks/{alert}": METRICS,
     "GET /monitoring/health/live": OPEN,
     "GET /monitoring/health/ready": OPEN,
     "POST /progress/update": Rule(kind="named", permission=P.PROGRESS_UPDATE),
