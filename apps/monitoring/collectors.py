@@ -12,6 +12,7 @@ from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
 from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, Family
+from apps.workflows.selectors.estimates.outcomes import ERROR_BOUNDS, Outcomes
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
 
 PREFIX = "dagger_"
@@ -131,7 +132,13 @@ def _texts(bounds: Sequence[float]) -> list[str]:
 _BOUNDS = {
     "dagger_workflow_execution_duration_seconds": _texts(EXECUTION_BOUNDS),
     "dagger_step_execution_duration_seconds": _texts(STEP_BOUNDS),
+    "dagger_eta_error_ratio": _texts(ERROR_BOUNDS),
 }
+
+
+def _errors(found: Outcomes) -> Durations:
+    """Errors as a histogram has them: its sums are exact in millionths, of seconds as of ratios."""
+    return Durations(list(found.within), found.count, round(found.total * 1_000_000))
 
 
 def _buckets(name: str, durations: Durations) -> list[tuple[str, float]]:
@@ -156,5 +163,10 @@ _FACTS: Mapping[str, Callable[[Facts], _Samples]] = {
         (queue,): backlog.oldest_seconds for queue, backlog in facts.queues.items()
     },
     "dagger_workers": lambda facts: _by_one(facts.workers),
+    "dagger_eta_error_ratio": lambda facts: {(): _errors(facts.estimates)},
+    "dagger_eta_interval_total": lambda facts: {
+        ("true",): facts.estimates.covered,
+        ("false",): facts.estimates.missed,
+    },
     "dagger_metrics_last_collect_timestamp_seconds": lambda facts: {(): facts.at},
 }

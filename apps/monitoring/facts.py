@@ -16,6 +16,7 @@ from django.conf import settings
 from apps.core.clock import database_now
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
+from apps.workflows.selectors.estimates.outcomes import Outcomes, outcomes
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, Backlog, Registered
 
@@ -60,6 +61,7 @@ class Facts:
     concurrent_steps: int = 0
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    estimates: Outcomes = field(default_factory=outcomes)
 
     def show_workflow(self, label: str) -> None:
         """Have the series of a workflow exist."""

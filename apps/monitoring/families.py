@@ -83,6 +83,17 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         labels=("state",),
     ),
     Declared(
+        name="dagger_eta_error_ratio",
+        type="histogram",
+        help="How far off served estimates were: |foretold - real| / real time left, of executions that completed.",
+    ),
+    Declared(
+        name="dagger_eta_interval_total",
+        type="counter",
+        help="Served 80 % intervals whose execution has completed, by whether the real time left was within.",
+        labels=("covered",),
+    ),
+    Declared(
         name="dagger_metrics_last_collect_timestamp_seconds",
         type="gauge",
         help="Unix time at which the database was last read for these metrics.",

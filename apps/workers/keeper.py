@@ -1,4 +1,4 @@
-"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, pruning.
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, estimates, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
-from apps.workflows.services import notifications, retention, schedules
+from apps.workflows.services import estimates, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ LEAST_SECONDS = 0.1
 PRUNE_SECONDS = 3600.0
 PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
+MOST_PAUSED_SECONDS = 300.0  # learning takes a small share of the time: after much of it, it rests long
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +84,6 @@ def keepers() -> list[Keeper]:
     return [
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("estimates", estimates.fold_due, MOST_PAUSED_SECONDS, first_after=estimates.LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

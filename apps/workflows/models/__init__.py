@@ -1,5 +1,6 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
+from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
@@ -18,15 +19,20 @@ __all__ = [
     "CachedResult",
     "Event",
     "Execution",
+    "Experience",
     "IdempotencyKey",
     "Lane",
     "LogChunk",
     "Notification",
+    "PastRun",
     "Performer",
+    "Prediction",
+    "PredictionTotal",
     "PrunedTotal",
     "RateLimit",
     "Receiver",
     "Schedule",
+    "StepWeights",
     "Task",
     "Trigger",
     "Webhook",

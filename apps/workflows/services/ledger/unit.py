@@ -14,6 +14,7 @@ from apps.workflows.engine.ids import item_of, item_ordinal, step_of, task_id
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.engine.types import Decision, Fact, Happening, TaskState
 from apps.workflows.selectors.environment import allowed_environment
+from apps.workflows.selectors.estimates.weights import weights_of
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services.ledger import children, kept, results, sql
 
@@ -30,6 +31,7 @@ class Held(Course):
             now=unit.now,
             inputs=lambda: row.birth.inputs if row.birth else kept.inputs_of(unit.cursor, row.id),
             environment=allowed_environment(),
+            weights=weights_of(row.workflow_id, row.id, graph) if graph.steps else None,
         )
         self.row = row
         self.had_ready = row.state.ready_at is not None  # others of its tasks could be claimed before this transaction
