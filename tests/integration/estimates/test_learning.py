@@ -24,7 +24,6 @@ from apps.workflows.services import executions
 from apps.workflows.services.estimates import settle
 from apps.workflows.services.estimates.folding import Folder, fold
 from tests.integration.conftest import noop
-from tests.integration.estimates.conftest import stretch
 from tests.integration.workflows.driver import accepted, check_rows, claim, done, drive, failed
 
 pytestmark = pytest.mark.django_db
@@ -275,7 +274,7 @@ def test_pruning_takes_predictions_with_their_executions_and_leaves_past_runs(re
     from apps.workflows.services.erasing import erase
 
     past(workflow, {"a": 100, "b": 300})
-    execution = executions.start(workflow, by=owner)
+    executions.start(workflow, by=owner)
     task = claim()["a"]
     assert reader.get("/progress/report/estimate").json()["p50"]
     accepted(done(task))
