@@ -45,7 +45,7 @@ def generated(
 ) -> dict[str, Scores]:
     """The scores of every kind."""
     first = TUNING if tuning else COMMITTED
-    found = {}
+    found: dict[str, Scores] = {}
     for kind in KINDS:
         sys.stderr.write(f"estimates: {workflows} workflows whose runs are `{kind}`\n")
         found[kind] = of_kind(kind, range(first, first + workflows), runs=runs, warm_up=warm_up)

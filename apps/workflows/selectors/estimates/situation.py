@@ -16,6 +16,7 @@ from apps.workflows.selectors.estimates.history import reports_of
 from apps.workflows.selectors.queues import live
 from apps.workflows.selectors.relations import last_whole_step
 
+UNKNOWN_SLOTS = 1_000
 LAST_ITEMS = 500  # items whose times are looked at
 FIELDS = (
     "step_id", "status", "percent", "items", "waiting_on", "waiting_for", "started_at", "finished_at", "fence",
@@ -87,12 +88,17 @@ def _items(row: Execution, now: datetime) -> tuple[Mapping[str, list[float]], Ma
 
 
 def slots_for(row: Execution, now: datetime) -> int:
-    """How many slots an execution can count on: those that it holds and that are free, or at least its fair share."""
+    """How many slots an execution can count on: those that it holds and that are free, or at least its fair share.
+
+    Where no performer is live they are taken not to be short: what is there when one comes is not known.
+    """
     slots: int = live(now).filter(draining=False).aggregate(all=Sum("slots", default=0))["all"]
     held = Task.objects.filter(lease_expires_at__isnull=False).exclude(lease_owner=TRACKER).order_by()
     by_execution: dict[Any, int] = defaultdict(int)
     for execution in held.values_list("execution", flat=True)[:10_000]:
         by_execution[execution] += 1
     own = by_execution.pop(row.pk, 0)
+    if not slots:
+        return UNKNOWN_SLOTS
     free = max(0, slots - own - sum(by_execution.values()))
     return max(1, own + free, slots // (len(by_execution) + 1))

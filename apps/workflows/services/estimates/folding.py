@@ -21,6 +21,7 @@ from apps.workflows.engine.states import Status
 from apps.workflows.estimate import Calibration, Run, differ, learn, weights_of
 from apps.workflows.models import Execution, Experience, PastRun, StepWeights, Workflow
 from apps.workflows.selectors.estimates import history
+from apps.workflows.selectors.estimates.situation import slots_for
 from apps.workflows.selectors.estimates.weights import AHEAD_MS, newest
 from apps.workflows.services.estimates.settling import settle
 
@@ -98,7 +99,8 @@ def _fold_one(execution: Execution) -> bool:
     if run is not None:
         shape = history.shape_of(execution.version_id, tracker=execution.workflow.kind == Workflow.Kind.TRACKER)
         kept = history.kept_runs(len(shape.steps))
-        learn(shape, history.past_runs(workflow, kept), run, calibration)
+        # How many slots there were while it ran is not known any more: those of today are taken for it.
+        learn(shape, history.past_runs(workflow, kept), run, calibration, slots=slots_for(execution, database_now()))
     with transaction.atomic():
         if not _write(known, execution, calibration, learnt=run is not None):
             return False
