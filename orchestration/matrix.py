@@ -30,6 +30,7 @@ class Rule:
     - `open`: no credential is asked for. `signed`: a signature is what counts, so everybody without one gets 401.
     - `mine`: what belongs to the caller's account; that of another is not there. `shares`: the workflow's owner, or
       `system:admin`, among those who may read it.
+      Of a secret: its owner, or `system:admin`, among those who may use it.
     - `account`: any account. `role`: by role alone. `lists`: any account, who is shown what he may see.
     - `object`: by role, by owning the workflow, or by a grant on it. `theirs`: besides, what is changed is the caller's
       own, or he holds `system:update`. `named`: as `object`; what is not there cannot be told from what is foreign.
@@ -47,12 +48,14 @@ def _object(permission: P, sees: P = P.WORKFLOW_READ) -> Rule:
 OPEN, SIGNED, ACCOUNT, MINE = Rule(kind="open"), Rule(kind="signed"), Rule(kind="account"), Rule(kind="mine")
 ADMINISTER = Rule(kind="role", permission=P.SYSTEM_ADMIN)
 SHARES = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.WORKFLOW_READ)
+SHARED = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.SYSTEM_ADMIN)
 READ, EXECUTE = _object(P.WORKFLOW_READ), _object(P.WORKFLOW_EXECUTE)
 PROGRESS = _object(P.PROGRESS_READ, P.PROGRESS_READ)
 TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
 THEIRS = Rule(kind="theirs", permission=P.WORKFLOW_EXECUTE, sees=P.WORKFLOW_READ)
 WORKFLOWS, TASKS = Rule(kind="lists", permission=P.WORKFLOW_READ), Rule(kind="lists", permission=P.TASK_READ)
 METRICS = Rule(kind="role", permission=P.MONITORING_READ)
+SILENCE = Rule(kind="role", permission=P.MONITORING_UPDATE)
 DOCS = Rule(kind="role", permission=P.WORKFLOW_READ)
 OPERATE, OPERATED = Rule(kind="role", permission=P.SYSTEM_UPDATE), Rule(kind="role", permission=P.SYSTEM_READ)
 
@@ -96,6 +99,12 @@ ROUTES: Mapping[str, Rule] = {
     "GET /monitoring/dagger/metrics": METRICS,
     "GET /monitoring/dagger/metrics/{name}": METRICS,
     "GET /monitoring/dagger/status": METRICS,
+    "GET /monitoring/alerts": METRICS,
+    "GET /monitoring/rules": METRICS,
+    "GET /monitoring/silences": METRICS,
+    "POST /monitoring/silences": SILENCE,
+    "DELETE /monitoring/silences/{silence_id}": SILENCE,
+    "GET /monitoring/runbooks/{alert}": METRICS,
     "GET /monitoring/health/live": OPEN,
     "GET /monitoring/health/ready": OPEN,
     "POST /progress/update": Rule(kind="named", permission=P.PROGRESS_UPDATE),
@@ -160,6 +169,11 @@ ROUTES: Mapping[str, Rule] = {
     "DELETE /webhooks/{id}": THEIRS,
     "POST /webhooks/{id}": SIGNED,
     "POST /webhooks/{id}/rotate": THEIRS,
+    "GET /secrets": ACCOUNT,
+    "POST /secrets": Rule(kind="role", permission=P.WORKFLOW_CREATE),
+    "GET /secrets/{name}": _object(P.SYSTEM_ADMIN, P.SYSTEM_ADMIN),
+    "PUT /secrets/{name}": SHARED,
+    "DELETE /secrets/{name}": SHARED,
     "GET /notifications": OPERATED,
     "POST /notifications": OPERATE,
     "GET /notifications/{name}": OPERATED,
@@ -177,6 +191,7 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "accounts/role": (P.SYSTEM_ADMIN, _ALL),
     "accounts/user": (P.SYSTEM_ADMIN, _ALL),
     "auth/group": (P.SYSTEM_ADMIN, _ALL),
+    "vault/secret": (P.SYSTEM_ADMIN, ("view", "delete")),
     "workflows/workflow": (P.WORKFLOW_READ, _VIEW),
     "workflows/execution": (P.WORKFLOW_READ, _VIEW),
     "workflows/workflowgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),

@@ -13,7 +13,8 @@ MAX_LINES = 400
 
 ENGINE_TABLES = {
     "Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow", "Lane",
-    "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "PrunedTotal",
+    "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "OutcomeTotal", "MetricLabel",
+    "Figure",
     "PastRun", "Experience", "StepWeights", "Prediction", "PredictionTotal",
 }  # fmt: skip
 WRITES = {
@@ -119,6 +120,7 @@ def test_string_foreign_keys_climb_no_floor():
         "core": 0,
         "accounts": 1,
         "executors": 1,
+        "vault": 1,
         "workflows": 2,
         "workers": 3,
         "progress": 3,
