@@ -11,6 +11,7 @@ from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Webhook",
     "Workflow",
     "WorkflowGroupPermission",
+    "WorkflowRolePermission",
     "WorkflowUserPermission",
     "WorkflowVersion",
 ]
