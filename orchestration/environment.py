@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
-NEVER_SHOWN = frozenset({"VAULT_KEYS"})
+NEVER_SHOWN = frozenset({"VAULT_KEYS", "OIDC_CLIENT_SECRET"})
 """Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
@@ -69,7 +70,18 @@ class Environment(BaseModel):
     BROWSABLE_API: bool = Field(True, description="HTML pages of the API for a browser with a session.")
     RATE_LIMIT_ENABLED: bool = Field(True, description="Rate limits on the API and on failed logins.")
     RATE_LIMIT_USER: str = Field("6000/m", pattern=r"^\d+/[smhd]$", description="Requests of one caller.")
+    RATE_LIMIT_TOKEN: str = Field(
+        "3000/m", pattern=r"^\d+/[smhd]$", description="Requests of one API token; they count for its owner as well."
+    )
     RATE_LIMIT_LOGIN: str = Field("10/m", pattern=r"^\d+/[smhd]$", description="Failed logins from one address.")
+    TOTP_ENABLED: bool = Field(False, description="Accounts may turn on a second factor: codes of an app (TOTP).")
+    OIDC_ISSUER: str = Field("", description="OpenID Connect provider people may log in with; empty: none.")
+    OIDC_CLIENT_ID: str = Field("", description="What the provider calls this installation.")
+    OIDC_CLIENT_SECRET: str = Field("", description="The secret that goes with it.")
+    OIDC_NAME: str = Field("single sign-on", max_length=40, description="The provider's name on the login page.")
+    OIDC_ROLE: str = Field(
+        "", description="Role of accounts made at a first login with the provider; empty: none are made."
+    )
     WORKERS: int = Field(2, ge=0, le=64, description="Worker processes that `make run` starts.")
     SLOTS: int = Field(16, ge=1, le=1000, description="Steps that one worker performs at a time.")
     LEASE_SECONDS: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its steps.")
@@ -80,16 +92,31 @@ class Environment(BaseModel):
     LOG_RETENTION_DAYS: int = Field(14, ge=1, le=36500, description="How long what steps wrote is kept.")
     CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
     WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
-    VOLUME_ROOTS: Names = Field((), description="Host directories that containers may mount.")
+    VOLUME_ROOTS: Names = Field(
+        (), description="Host directories beneath which containers may mount what they name; empty: none."
+    )
     PROCESS_STEPS: Literal["trusted", "sandboxed", "off", ""] = Field(
         "", description="Whether commands run as processes of the host. Development: `trusted`; production: `off`."
     )
     CONTAINER_RUNTIME: Literal["dagger", "docker", "none", ""] = Field(
-        "", description="What runs container steps; empty: `none` in this version."
+        "",
+        description="What runs container steps; empty: `dagger` where a session is configured, `docker` where its "
+        "socket answers, else `none`.",
     )
+    DOCKER_HOST: str = Field(
+        "", description="API of Docker or Podman, `unix:///path` or `tcp://host:port`; empty: their usual sockets."
+    )
+    DAGGER_SESSION_PORT: int = Field(0, ge=0, le=65535, description="Port of a Dagger session on this host; 0: none.")
+    DAGGER_SESSION_TOKEN: str = Field("", description="Token of that session.")
     HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
     DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
+    PROMETHEUS_URL: str = Field(
+        "", description="Prometheus that carries the alert rules out; empty: this platform does, and tells of alerts."
+    )
+    ALERTMANAGER_URL: str = Field(
+        "", description="Alertmanager whose alerts and silences are shown; without PROMETHEUS_URL it is told of ours."
+    )
     PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
     EMAIL_HOST: str = Field("", description="SMTP server that sends notifications by mail; empty: none are sent.")
     EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
@@ -106,6 +133,22 @@ class Environment(BaseModel):
             ipaddress.ip_network(name, strict=False)  # raises ValueError naming it
         return value
 
+    @field_validator("VOLUME_ROOTS", mode="after")
+    @classmethod
+    def _roots(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for root in value:
+            if not root.startswith("/") or not root.strip("/"):
+                raise ValueError(f"{root!r}: name absolute directories, such as `/srv/data`, and never `/` itself")
+        return value
+
+    @field_validator("DOCKER_HOST", mode="after")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        where = urlsplit(value)
+        if value and not (where.path if where.scheme == "unix" else where.scheme == "tcp" and where.hostname):
+            raise ValueError("give `unix:///path/of/the.sock` or `tcp://host:port`")
+        return value
+
     @field_validator("VAULT_KEYS", mode="after")
     @classmethod
     def _keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -118,6 +161,28 @@ class Environment(BaseModel):
                     '`python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"`'
                 ) from None
         return value
+
+    @field_validator("OIDC_ISSUER", mode="after")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        parts = urlsplit(value)
+        local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if value and not (parts.hostname and (parts.scheme == "https" or local)):
+            raise ValueError("give the provider's https:// address (http:// for the loopback only)")
+        return value.rstrip("/")
+
+    @field_validator("OIDC_ROLE", mode="after")
+    @classmethod
+    def _harmless(cls, value: str) -> str:
+        if value == "admin":
+            raise ValueError("whoever the provider lets in must not become an administrator; name a lesser role")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Environment":
+        if self.OIDC_ISSUER and not (self.OIDC_CLIENT_ID and self.OIDC_CLIENT_SECRET):
+            raise ValueError("OIDC_ISSUER needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET")
+        return self
 
     @field_validator("EMAIL_FROM", mode="after")
     @classmethod
@@ -143,7 +208,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         # An empty variable is an unset one: `PORT= make run`.
         return Environment.model_validate({name: value for name, value in given.items() if value != ""})
     except ValidationError as wrong:
-        names = [str(e["loc"][0]) for e in wrong.errors()]
+        names = [str(e["loc"][0]) if e["loc"] else "OIDC_ISSUER" for e in wrong.errors()]
         shown = ["(not shown)" if name in NEVER_SHOWN else repr(given.get(name)) for name in names]
         raise UnsafeEnvironment(
             [f"{name}={text}: {e['msg']}" for name, text, e in zip(names, shown, wrong.errors(), strict=True)]

@@ -1,10 +1,13 @@
 """What a process of ours does about its parent and its port before it begins."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import sys
+from pathlib import Path
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,3 +38,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def alone(directory: Path) -> IO[str] | None:
+    """The lock of the only server process over `directory`, held while what is returned is kept; `None`: taken."""
+    file = (directory / "server.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
