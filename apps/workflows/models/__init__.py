@@ -1,15 +1,16 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
+from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
 from apps.workflows.models.performers import Lane, Performer
-from apps.workflows.models.pruned import PrunedTotal
 from apps.workflows.models.requests import IdempotencyKey
 from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -18,12 +19,14 @@ __all__ = [
     "CachedResult",
     "Event",
     "Execution",
+    "Figure",
     "IdempotencyKey",
     "Lane",
     "LogChunk",
+    "MetricLabel",
     "Notification",
+    "OutcomeTotal",
     "Performer",
-    "PrunedTotal",
     "RateLimit",
     "Receiver",
     "Schedule",
@@ -32,6 +35,7 @@ __all__ = [
     "Webhook",
     "Workflow",
     "WorkflowGroupPermission",
+    "WorkflowRolePermission",
     "WorkflowUserPermission",
     "WorkflowVersion",
 ]

@@ -19,7 +19,6 @@ from apps.progress import feed as feeds
 from apps.progress.credentials import Credential
 from tests.integration.progress.conftest import PATIENCE
 from tests.support import redis
-from tests.support.postgres import NotInstalled
 
 ROOT = Path(__file__).resolve().parents[3]
 run = sync_to_async
@@ -38,9 +37,9 @@ class Silent:
 @pytest.fixture(scope="module")
 def server():
     try:
-        with redis.running() as one:
+        with redis.restartable() as one:
             yield one
-    except NotInstalled as missing:
+    except redis.NotInstalled as missing:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
