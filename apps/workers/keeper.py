@@ -12,7 +12,7 @@ from datetime import datetime
 
 from django.db import DatabaseError, connection
 
-from apps.core.clock import database_now
+from apps.core.clock import carried_now, database_now
 from apps.executors import Options
 from apps.executors.container import orphans
 from apps.workflows.selectors.performing import executor_options, held
@@ -77,7 +77,7 @@ class Keeper(threading.Thread):
         following = self._duty.act(self._ending)
         if following is None:
             return self._duty.seconds
-        return min(self._duty.seconds, max(LEAST_SECONDS, (following - database_now()).total_seconds()))
+        return min(self._duty.seconds, max(LEAST_SECONDS, (following - carried_now()).total_seconds()))
 
 
 def _prune() -> None:

@@ -10,6 +10,7 @@ from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Webhook",
     "Workflow",
     "WorkflowGroupPermission",
+    "WorkflowRolePermission",
     "WorkflowUserPermission",
     "WorkflowVersion",
 ]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Min, QuerySet
+from django.db.models import QuerySet
 
 from apps.core.clock import database_now
 from apps.workflows.engine.ids import execution_of
@@ -143,16 +143,10 @@ def wake(now: datetime) -> int:
     return sum(map(len, due.values()))
 
 
-def next_ready_at() -> datetime | None:
-    """When the next task may be claimed by anybody; None when nothing waits for a time."""
-    moment: datetime | None = Execution.objects.filter(ready_at__isnull=False).aggregate(at=Min("ready_at"))["at"]
-    return moment
-
-
-def next_due_at() -> datetime | None:
-    """When the next timer or limit on time comes; None when there is none."""
-    moment: datetime | None = Task.objects.filter(due_at__isnull=False).aggregate(at=Min("due_at"))["at"]
-    return moment
+def next_moments() -> tuple[datetime | None, datetime | None]:
+    """When the next task may be claimed by anybody, and when the next timer or limit on time comes; None: never."""
+    with sql.statements() as cursor:
+        return sql.next_moments(cursor)
 
 
 def _leases() -> QuerySet[Task, tuple[UUID, int, str]]:
