@@ -81,7 +81,7 @@ def now() -> Situation:
 
 def _burning() -> tuple[list[Burning], str]:
     found = {
-        (row.name, str(row.annotations.get("summary", ""))): row.labels.get("severity", "")
+        (row.name, str(row.labels.get("severity", "")), str(row.annotations.get("summary", "")))
         for row in Notice.objects.filter(ends_at__isnull=True)
     }
     unknown = ""
@@ -90,9 +90,10 @@ def _burning() -> tuple[list[Burning], str]:
             for one in upstream.alerts():
                 labels, texts = dict(one.get("labels") or {}), dict(one.get("annotations") or {})
                 if labels.get("severity") != "none" and dict(one.get("status") or {}).get("state") != "suppressed":
-                    found[str(labels.get("alertname")), str(texts.get("summary", ""))] = str(labels.get("severity", ""))
+                    severity = str(labels.get("severity", ""))
+                    found.add((str(labels.get("alertname")), severity, str(texts.get("summary", ""))))
         except upstream.Unreachable as error:
             unknown = f"the Alertmanager does not answer: {error}"
     order = ("critical", "warning", "info")
-    ranked = sorted(found.items(), key=lambda item: order.index(item[1]) if item[1] in order else len(order))
-    return [Burning(name=name, severity=severity, summary=summary) for (name, summary), severity in ranked], unknown
+    ranked = sorted(found, key=lambda one: (order.index(one[1]) if one[1] in order else len(order), one))
+    return [Burning(name=name, severity=severity, summary=summary) for name, severity, summary in ranked], unknown
