@@ -12,6 +12,7 @@ from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
 from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, Family
+from apps.workflows.engine.breaker import State
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
 
 PREFIX = "dagger_"
@@ -154,6 +155,16 @@ _FACTS: Mapping[str, Callable[[Facts], _Samples]] = {
     "dagger_queue_depth": lambda facts: {(queue,): backlog.depth for queue, backlog in facts.queues.items()},
     "dagger_queue_oldest_task_age_seconds": lambda facts: {
         (queue,): backlog.oldest_seconds for queue, backlog in facts.queues.items()
+    },
+    "dagger_circuit_breaker_state": lambda facts: {
+        (one.name, state.value): one.state == state for one in facts.breakers for state in State
+    },
+    "dagger_circuit_breaker_failure_ratio": lambda facts: {(one.name,): one.failure_ratio for one in facts.breakers},
+    "dagger_circuit_breaker_calls_total": lambda facts: {
+        (one.name, result): count for one in facts.breakers for result, count in one.calls_total.items()
+    },
+    "dagger_circuit_breaker_transitions_total": lambda facts: {
+        (one.name, state): count for one in facts.breakers for state, count in one.moves_total.items()
     },
     "dagger_workers": lambda facts: _by_one(facts.workers),
     "dagger_metrics_last_collect_timestamp_seconds": lambda facts: {(): facts.at},

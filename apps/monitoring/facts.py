@@ -16,12 +16,14 @@ from django.conf import settings
 from apps.core.clock import database_now
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
+from apps.workflows.selectors.breakers import BreakerNow, breakers_now
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, Backlog, Registered
 
 MAX_WORKFLOWS = 200
 MAX_STEPS = 1_000
 MAX_QUEUES = 100
+MAX_BREAKERS = 100
 OTHER = "other"
 # Of what callers name as they go, without end.
 SHARED: dict[str, str] = {Workflow.Kind.TRACKER.value: "tracker", Workflow.Kind.TASKS.value: "tasks"}
@@ -60,6 +62,7 @@ class Facts:
     concurrent_steps: int = 0
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    breakers: list[BreakerNow] = field(default_factory=list)
 
     def show_workflow(self, label: str) -> None:
         """Have the series of a workflow exist."""
@@ -124,6 +127,7 @@ def gather() -> Facts:
     facts.concurrent_steps = statistics.steps_performed()
     now = database_now()
     facts.queues = _queues(queues, statistics.backlogs(now))
+    facts.breakers = breakers_now()[:MAX_BREAKERS]
     facts.workers = dict(statistics.workers(now, lease_seconds=settings.ENV.LEASE_SECONDS))
     return facts
 

@@ -1,4 +1,4 @@
-"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, pruning.
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, breakers, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
-from apps.workflows.services import notifications, retention, schedules
+from apps.workflows.services import breakers, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
@@ -83,5 +83,6 @@ def keepers() -> list[Keeper]:
     return [
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("breakers", lambda _ending: breakers.sweep(), LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

@@ -182,6 +182,36 @@ class RateLimit(Model):
     burst: int = Field(default=1, ge=1, le=10_000, description="Starts that may come at once after a quiet time.")
 
 
+class CircuitBreaker(Model):
+    """What stops steps from starting while a dependency of theirs is down. Steps that name the same one share it.
+
+    Thresholds are the breaker's: the definition that was saved last and gives them sets them for all, unless an
+    administrator has fixed them.
+    """
+
+    name: Word = Field(description="Steps that name the same breaker share it, over all workflows.")
+    failures: int | None = Field(default=None, ge=1, le=10_000, description="It opens after so many failures (5) …")
+    ratio: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="… that are at least this share of calls (0.5) …"
+    )
+    window_seconds: float | None = Field(
+        default=None, ge=1, le=86_400, allow_inf_nan=False, description="… within so many seconds (60)."
+    )
+    open_seconds: float | None = Field(
+        default=None, ge=1, le=86_400, allow_inf_nan=False, description="A probe is let through after so many (30)."
+    )
+    on: list[RetryRule] | None = Field(
+        default=None, min_length=1, max_length=50, description="Which errors count; the others are the caller's own."
+    )
+
+
+def _with_breaker(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+BreakerName = Annotated[CircuitBreaker, BeforeValidator(_with_breaker, json_schema_input_type=str | CircuitBreaker)]
+
+
 class Concurrency(Model):
     """How many executions may run at once."""
 
@@ -237,7 +267,7 @@ class Step(Model):
         default_factory=list, max_length=20, description="What they should be; others get it five seconds later."
     )
     rate_limit: RateLimit | None = Field(default=None, description="A limit shared by name.")
-    circuit_breaker: Word | None = Field(default=None, description="A breaker shared by name.")
+    circuit_breaker: BreakerName | None = Field(default=None, description="A breaker shared by name.")
     cache: Cache | None = Field(default=None, description="Results that are used again.")
 
     image: str | None = Field(default=None, min_length=1, max_length=500, description="Image of a container step.")
@@ -275,6 +305,7 @@ class Definition(Model):
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher goes first.")
     concurrency: Concurrency | None = Field(default=None, description="How many executions may run at once.")
     notify: list[Notify] = Field(default_factory=list, max_length=20, description="Who is told about the end.")
+    circuit_breaker: BreakerName | None = Field(default=None, description="One that every step of it asks.")
     steps: list[Step] = Field(min_length=1, max_length=STEPS, description="The steps, in the order they are shown.")
 
 

@@ -19,7 +19,7 @@ from apps.workflows.models import PrunedTotal, Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
 from apps.workflows.services.erasing import erase
-from apps.workflows.services.ledger import lanes, rates
+from apps.workflows.services.ledger import breakers, lanes, rates
 
 # Words that `/workflows/…` and `/progress/…` use for something else.
 RESERVED = frozenset({"validate", "update", "ws", "ticket"})
@@ -147,6 +147,7 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
     )
     lanes.make(graph_of(version.pk))
     rates.make(graph_of(version.pk), now=workflow.updated_at)
+    breakers.make(graph_of(version.pk), now=workflow.updated_at)
     return version
 
 

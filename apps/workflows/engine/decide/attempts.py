@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from apps.workflows.engine.breaker import WAITS
 from apps.workflows.engine.decide.opening import digest_of
 from apps.workflows.engine.expressions import ExpressionError
 from apps.workflows.engine.moves import MOST_BEFORE_THE_END, Changes, stale, start
@@ -25,6 +26,7 @@ from apps.workflows.engine.types import (
     Snapshot,
     Stopped,
     TaskState,
+    Unperformed,
 )
 
 
@@ -54,7 +56,8 @@ def _claimed(snapshot: Snapshot, event: Claimed, now: datetime) -> Decision:
         started_at=now,
     )
     changes.put(task, started)
-    changes.tell("task.started", started, performer=event.owner)
+    probe = {"probe_of": list(event.probes)} if event.probes else {}
+    changes.tell("task.started", started, performer=event.owner, **probe)
     return changes.accept()
 
 
@@ -63,7 +66,11 @@ def _deferred(snapshot: Snapshot, event: Deferred, now: datetime) -> Decision:
     if task.status not in CLAIMABLE or task.ready_at is None:
         return Reject(code="not_ready", reason=f"{task.step_id} is not in line")
     changes = Changes(snapshot, now)
-    changes.put(task, task._replace(ready_at=event.until, waiting_for=event.waiting_for))
+    later = task._replace(ready_at=event.until, waiting_for=event.waiting_for)
+    changes.put(task, later)
+    # A breaker may be open for hours, so the journal says so, once each time; a rate is a matter of seconds.
+    if event.waiting_for.startswith(WAITS) and event.waiting_for != task.waiting_for:
+        changes.tell("task.held_back", later, breaker=event.waiting_for.removeprefix(WAITS))
     return changes.accept()
 
 
@@ -126,6 +133,21 @@ def _given_back(snapshot: Snapshot, event: Stopped | Released, now: datetime) ->
     return changes.accept()
 
 
+def _unperformed(snapshot: Snapshot, event: Unperformed, now: datetime) -> Decision:
+    task = snapshot.tasks[event.step_id]
+    if refusal := stale(task, event.fence):
+        return refusal
+    changes = Changes(snapshot, now)
+    if changes.stopping:
+        changes.stop(task)
+    else:
+        again = changes.ready(
+            task, Status.PENDING, event.until, waiting_for=event.waiting_for, percent=0.0, error=event.error
+        )
+        changes.tell("task.held_back", again, error=event.error, breaker=event.waiting_for.removeprefix(WAITS))
+    return changes.accept()
+
+
 def _again(changes: Changes, task: TaskState, kind: str, **values: Any) -> None:
     """Back into the line at once."""
     again = changes.ready(task, Status.PENDING, changes.now, percent=0.0, **values)
@@ -174,6 +196,7 @@ RULES: Mapping[type, Callable[[Snapshot, Any, datetime], Decision]] = {
     Failed: _failed,
     Stopped: _given_back,
     Released: _given_back,
+    Unperformed: _unperformed,
     Lost: _lost,
     Progressed: _progressed,
 }
