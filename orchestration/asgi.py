@@ -12,7 +12,8 @@ from django.core.asgi import get_asgi_application  # noqa: E402
 
 from apps.monitoring import tracing  # noqa: E402
 from apps.progress.routing import websocket  # noqa: E402
+from apps.progress.wire import telling  # noqa: E402
 
 # Before the application is made: the instrumentation adds to MIDDLEWARE.
 tracing.configure(service="server")
-application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": websocket})
+application = ProtocolTypeRouter({"http": telling(get_asgi_application()), "websocket": websocket})

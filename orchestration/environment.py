@@ -45,7 +45,9 @@ class Environment(BaseModel):
     HOST: str = Field("127.0.0.1", description="Address the server listens on; `0.0.0.0` in a container.")
     DATA_DIR: Path = Field(ROOT / "data", description="Everything kept on disk: SQLite, generated keys, sockets.")
     DATABASE_URL: str = Field("", description="`postgres://user:password@host/name`; empty: SQLite in `DATA_DIR`.")
-    REDIS_URL: str = Field("", description="Cache that server processes share (rate limits, tickets).")
+    REDIS_URL: str = Field(
+        "", description="Cache that server processes share (rate limits, tickets), and a doorbell across hosts."
+    )
     SERVER_PROCESSES: int = Field(
         1,
         ge=1,

@@ -104,6 +104,7 @@ ROUTES: Mapping[str, Rule] = {
     "GET /progress/{workflow_id}": PROGRESS,
     "GET /progress/{workflow_id}/history": PROGRESS,
     "GET /progress/{workflow_id}/estimate": PROGRESS,
+    "GET /progress/{workflow_id}/stream": PROGRESS,
     "WS /progress/ws": PROGRESS,
     "GET /workflows": WORKFLOWS,
     "POST /workflows": Rule(kind="role", permission=P.WORKFLOW_CREATE),

@@ -245,6 +245,21 @@ PARTS: Mapping[str, Callable[[], str]] = {
 }  # fmt: skip
 
 
+def asyncapi() -> str:
+    """The socket's protocol."""
+    import json
+
+    from django.conf import settings
+
+    from apps.progress.protocol import asyncapi as document
+
+    return json.dumps(document(str(settings.SPECTACULAR_SETTINGS["VERSION"])), indent=1, ensure_ascii=False) + "\n"
+
+
+WHOLE: Mapping[str, Callable[[], str]] = {"progress.asyncapi.json": asyncapi}
+"""Files that are generated as a whole."""
+
+
 def generated() -> Iterator[tuple[Path, str, str]]:
     """(file, its text, its text as it should be) of each file with generated parts. Raises KeyError for others."""
     for path in sorted(DOCS.rglob("*.md")):
@@ -252,6 +267,9 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         fresh = _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
         if "<!-- generated: " in text:
             yield path, text, fresh
+    for name, make in WHOLE.items():
+        path = DOCS / name
+        yield path, path.read_text(encoding="utf-8") if path.exists() else "", make()
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 Roles and their permissions are rows (`models.Role`, `models.Permission`) that operators edit; the names are code.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -95,10 +96,29 @@ def _held(user: Any) -> tuple[frozenset[str], frozenset[str]]:
     else:
         rows = RoleRow.objects.filter(users=user.pk) if user.is_active else None
     pairs = list(rows.values_list("name", "permissions__code")) if rows is not None else []
-    roles = frozenset(name for name, _ in pairs)
-    held = roles, (_ALL if Role.ADMIN in roles else frozenset(code for _, code in pairs if code))
+    held = _of_pairs(pairs)
     setattr(user, _CACHE, held)
     return held
+
+
+def know(users: Iterable["User"]) -> None:
+    """Read the roles and permissions of these users now, in one query for all."""
+    from apps.accounts.models import Role as RoleRow
+
+    asked = {user.pk: user for user in users if user.is_active and not hasattr(user, _CACHE)}
+    if not asked:
+        return
+    pairs: dict[Any, list[tuple[str, str | None]]] = {key: [] for key in asked}
+    rows = RoleRow.objects.filter(users__in=list(asked)).values_list("users", "name", "permissions__code")
+    for key, name, code in rows:
+        pairs[key].append((name, code))
+    for key, user in asked.items():
+        setattr(user, _CACHE, _of_pairs(pairs[key]))
+
+
+def _of_pairs(pairs: Collection[tuple[str, str | None]]) -> tuple[frozenset[str], frozenset[str]]:
+    roles = frozenset(name for name, _ in pairs)
+    return roles, (_ALL if Role.ADMIN in roles else frozenset(code for _, code in pairs if code))
 
 
 def narrow(user: "User", scope: Scope) -> None:

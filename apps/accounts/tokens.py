@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -177,6 +178,17 @@ def user_of(claims: Claims) -> User:
     if user is None:
         raise _invalid()
     return user
+
+
+def users_of(claims: Collection[Claims]) -> dict[Claims, User]:
+    """As `user_of`, for many at once (two queries): those that do not hold are left out."""
+    if not claims:
+        return {}
+    asked = RefreshFamily.objects.filter(pk__in={one.family_id for one in claims}, revoked_at=None)
+    live = set(asked.values_list("pk", "user_id"))
+    users = User.objects.filter(is_active=True).in_bulk({one.user_id for one in claims})
+    found = ((one, users.get(one.user_id)) for one in claims if (one.family_id, one.user_id) in live)
+    return {one: user for one, user in found if user is not None and user.token_version == one.version}
 
 
 def authenticate_access_token(raw: str) -> User:

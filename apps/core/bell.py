@@ -2,9 +2,11 @@
 
 On SQLite a listener is a Unix datagram socket in a directory beside the database; on PostgreSQL it is LISTEN on a
 connection of its own, and NOTIFY is sent, coalesced, from another one outside any transaction (inside hot
-transactions it serialises commits). Whoever listens also polls now and then, so a lost ring costs time only.
+transactions it serialises commits). Where `REDIS_URL` names a channel layer, the topics of `ACROSS` are rung on it as
+well: for server processes on other hosts. Whoever listens also polls now and then, so a lost ring costs time only.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -20,14 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "platform_"
+ACROSS = frozenset({"events"})  # topics that are rung across hosts
 MAX_IDS = 150  # NOTIFY takes 8,000 bytes
 _GATHER_SECONDS = 0.004  # between two sends: the rings of busy workers go out together
 _LISTING_SECONDS = 0.2  # how long a listing of the listeners is believed
+_PUBLISH_SECONDS = 5.0  # after so long a broker that does not answer has lost this ring
 _MAX_SOCKET_PATH = 90  # of 108 bytes, less the listener's own name
 
 
@@ -43,7 +48,10 @@ def ring(topic: str, ids: Iterable[str] = ()) -> None:
     """Ring for whoever listens to `topic`. Never blocks and never raises."""
     try:
         bell = _bells.get(connection.vendor) or _bells.setdefault(connection.vendor, _make())
-        bell.ring(topic, tuple(ids))
+        told = tuple(ids)
+        bell.ring(topic, told)
+        if topic in ACROSS and getattr(settings, "CHANNEL_LAYERS", None):
+            (_bells.get("layer") or _bells.setdefault("layer", _LayerBell())).ring(topic, told)
     except Exception:
         logger.warning("a doorbell could not be rung; listeners will poll", exc_info=True)
 
@@ -149,13 +157,12 @@ def _connect() -> Any:
     return psycopg.connect(**wanted, autocommit=True, connect_timeout=5)
 
 
-class _NotifyBell:
-    """One thread sends; while it sends, rings gather and go out together."""
+class _SendingBell:
+    """One thread sends; while it sends, rings gather and go out together. After an error it begins anew."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[str, None]] = {}
         self._something = threading.Condition()
-        self._connect = _connect
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
         self._thread.start()
@@ -172,28 +179,45 @@ class _NotifyBell:
         self._thread.join(2)
 
     def _run(self) -> None:
-        link: Any = None
         while True:
             with self._something:
                 while not self._waiting and not self._closing:
                     self._something.wait()
                 if self._closing:
-                    if link:
-                        link.close()
+                    self._end()
                     return
                 rings, self._waiting = self._waiting, {}
             try:
-                link = link or self._connect()
                 for topic, ids in rings.items():
-                    told = list(ids) if len(ids) <= MAX_IDS else []
-                    link.execute("SELECT pg_notify(%s, %s)", (PREFIX + topic, json.dumps(told)))
+                    self._send(topic, list(ids) if len(ids) <= MAX_IDS else [])
                 time.sleep(_GATHER_SECONDS)
             except Exception:
-                logger.warning("NOTIFY failed; listeners will poll", exc_info=True)
-                with contextlib.suppress(Exception):
-                    link and link.close()
-                link = None
+                logger.warning("a ring could not be sent; listeners will poll", exc_info=True)
+                self._end()
                 time.sleep(1)
+
+    def _send(self, topic: str, ids: list[str]) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Let go of what `_send` has opened."""
+        raise NotImplementedError
+
+
+class _NotifyBell(_SendingBell):
+    def __init__(self) -> None:
+        self._connect = _connect
+        self._link: Any = None
+        super().__init__()
+
+    def _send(self, topic: str, ids: list[str]) -> None:
+        self._link = self._link or self._connect()
+        self._link.execute("SELECT pg_notify(%s, %s)", (PREFIX + topic, json.dumps(ids)))
+
+    def _end(self) -> None:
+        link, self._link = self._link, None
+        with contextlib.suppress(Exception):
+            link and link.close()
 
 
 class _NotifyListener(Listener):
@@ -226,6 +250,39 @@ class _NotifyListener(Listener):
 
     def close(self) -> None:
         self._link.close()
+
+
+# --- across hosts: the channel layer ----------------------------------------------------------------------------------
+
+
+def group_of(topic: str) -> str:
+    """The group of the channel layer on which a topic is rung."""
+    return PREFIX + topic
+
+
+class _LayerBell(_SendingBell):
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        super().__init__()
+
+    def close(self) -> None:
+        super().close()
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _send(self, topic: str, ids: list[str]) -> None:
+        from channels.layers import get_channel_layer
+
+        message = {"type": "ring", "topic": topic, "ids": ids}
+        sending = get_channel_layer().group_send(group_of(topic), message)
+        self._loop.run_until_complete(asyncio.wait_for(sending, _PUBLISH_SECONDS))
+
+    def _end(self) -> None:
+        from channels.layers import get_channel_layer
+
+        with contextlib.suppress(Exception):
+            flushing = asyncio.wait_for(get_channel_layer().flush(), _PUBLISH_SECONDS)
+            self._loop.run_until_complete(flushing)
 
 
 _bells: dict[str, Any] = {}

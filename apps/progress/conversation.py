@@ -50,15 +50,19 @@ class Subscriptions:
         chosen = {one.execution for one in self._by_id.values()}
         return [execution for execution in self._feed.followed(self._reader) if execution not in chosen]
 
-    async def add(self, user: Any, workflow_id: str, since: int | None) -> None:
-        """Send a snapshot, then every event after `since`, or after the snapshot. Raises `NotFound`, `Invalid`."""
+    async def add(self, user: Any, workflow_id: str, since: int | None, *, execution: UUID | None = None) -> None:
+        """Send a snapshot, then every event after `since`, or after the snapshot. Raises `NotFound`, `Invalid`.
+
+        `execution` is one of that workflow to go on with, though there may be a newer one, which is then announced.
+        """
         if workflow_id not in self._by_id and len(self._by_id) >= MAX_SUBSCRIPTIONS:
             raise Invalid(f"A socket has at most {MAX_SUBSCRIPTIONS:,} subscriptions.", code="too_many")
-        row, state = await in_thread(_look_up, user, workflow_id)
+        row, state = await in_thread(_look_up, user, workflow_id, execution)
         self.remove(workflow_id)
         by_slug = progress.execution_key(workflow_id) != row.pk
         self._stop(row.pk)  # it may be followed under another of its names
         self._by_id[workflow_id] = Subscription(execution=row.pk, workflow=row.workflow_id if by_slug else None)
+        self._reader.outbox.renew(row.pk)
         self._reader.outbox.put(payloads.snapshot(state, without=self._without))
         seq = int(state["seq"])
         # A cursor beyond the journal is another execution's; the snapshot has told all there is.
@@ -78,6 +82,18 @@ class Subscriptions:
             self._stop(subscription.execution)
         if subscription.workflow is not None:
             self._feed.forget_newer(self._reader, subscription.workflow)
+
+    async def renew(self, execution: UUID) -> None:
+        """A snapshot in place of what a reader that coalesces was too slow for, then what follows it."""
+        self._stop(execution)
+        self._reader.outbox.renew(execution)
+        found = await in_thread(_as_it_is, execution)
+        if found is None:  # it was deleted; the next sweep tells
+            return
+        slug, state = found
+        self._reader.outbox.put(payloads.snapshot(state, without=self._without))
+        if Status(state["status"]) not in TERMINAL:
+            await self._feed.follow(self._reader, execution, slug, after=int(state["seq"]), fresh=True)
 
     async def add_everything(self, user: Callable[[], Any]) -> None:
         """Send what has not ended, then all events of that and of whatever begins; `user` is asked each time."""
@@ -131,6 +147,13 @@ class Subscriptions:
         self._told = {execution for execution in self._told if execution.int >= oldest}
 
 
-def _look_up(user: Any, workflow_id: str) -> tuple[Execution, dict[str, Any]]:
+def _look_up(user: Any, workflow_id: str, execution: UUID | None = None) -> tuple[Execution, dict[str, Any]]:
     row = progress.target(user, workflow_id)
+    if execution is not None and execution != row.pk:
+        row = progress.visible_among(user, [execution]).get(execution, row)
     return row, progress.snapshot(row)
+
+
+def _as_it_is(execution: UUID) -> tuple[str, dict[str, Any]] | None:
+    row = Execution.objects.select_related("workflow").filter(pk=execution).first()
+    return None if row is None else (row.workflow.slug, progress.snapshot(row))

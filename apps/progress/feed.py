@@ -7,7 +7,7 @@ Each reader has a cursor for each execution and gets the events after it, every 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,16 +18,18 @@ from weakref import WeakKeyDictionary
 from channels.db import database_sync_to_async
 
 from apps.core import bell
-from apps.progress import payloads
-from apps.progress.outbox import Frame, Outbox
+from apps.progress import across, payloads
+from apps.progress.frames import Batch, Frame, batches
+from apps.progress.outbox import Outbox
 from apps.workflows.selectors import progress
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-GATHER_SECONDS = 0.02  # rings that come this close together are one look
+GATHER_SECONDS = 0.01  # from one look to the next: the first ring is heeded at once, those close behind it together
 PAGE = 200  # events of one execution that are read at a time
 MOST_AT_ONCE = 600  # frames of one look, less than an outbox holds; between looks it is emptied
+MOST_BYTES_AT_ONCE = 1024 * 1024  # of one look; the last page may exceed it by what a page holds
 NEW_WINDOW = timedelta(seconds=60)  # an execution's id is older than its commit by less than this
 MAX_NEW = 5000
 
@@ -117,9 +119,9 @@ class Feed:
         if not (fresh and (watch is None or watch.seq <= cursor)):
             while True:
                 frames = await in_thread(_read, execution, slug, cursor, PAGE)
-                for frame in frames:
-                    reader.outbox.put(frame)
-                    cursor = frame.seq
+                for batch in batches(frames):
+                    reader.outbox.put_all(batch)
+                cursor = frames[-1].seq if frames else cursor
                 if frames and frames[-1].last:
                     return
                 watch = self._watches.get(execution)
@@ -157,6 +159,7 @@ class Feed:
 
     async def _run(self) -> None:
         listener = await in_thread(_listen)
+        elsewhere = across.heard(self._rung)
         try:
             with _Ear(listener, self._rung) as ear:
                 while True:
@@ -164,43 +167,53 @@ class Feed:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_SECONDS):
                             await self._rung.wait()
-                        await asyncio.sleep(GATHER_SECONDS)
                     self._rung.clear()
                     try:
-                        await ear.hear()
-                        while await self._look():
+                        with ear.reading():
+                            more = await self._look(listener)
+                        while more:
                             await asyncio.sleep(0)  # the sockets' turn
+                            more = await self._look()
                         await self._look_for_new()
                     except Exception:
                         logger.exception("the feed could not look; it will again")
                         await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
+            elsewhere.cancel()
             if listener is not None:
                 listener.close()
 
-    async def _look(self) -> bool:
-        """Read and hand on what is new; whether there was more than one look takes."""
+    async def _look(self, listener: bell.Listener | None = None) -> bool:
+        """Empty the bell, read and hand on what is new; whether there was more than one look takes.
+
+        Which ids rang does not matter: a look costs one query for all.
+        """
         asked = {execution: watch.seq for execution, watch in self._watches.items()}
-        if not asked:
+        if not asked and listener is None:
             return False
         slugs = {execution: self._watches[execution].slug for execution in asked}
-        frames, more = await in_thread(_news, asked, slugs)
-        for frame in frames:
-            self._deliver(frame)
+        found, more = await in_thread(_heard_and_read, listener, asked, slugs)
+        for execution, frames in found:
+            self._deliver(execution, frames)
         return more
 
-    def _deliver(self, frame: Frame) -> None:
-        watch = self._watches.get(frame.execution_id)
-        # Only what comes next: a look that was begun for an earlier watch of the same execution may be ahead.
-        if watch is None or frame.seq != watch.seq + 1:
+    def _deliver(self, execution: UUID, frames: list[Frame]) -> None:
+        watch = self._watches.get(execution)
+        if watch is None:
             return
-        watch.seq = frame.seq
+        # Only what comes next: a look that was begun for an earlier watch of the same execution may be ahead.
+        frames = [frame for frame in frames if frame.seq > watch.seq]
+        if not frames or frames[0].seq != watch.seq + 1:
+            return
+        before, watch.seq = watch.seq, frames[-1].seq
+        whole = batches(frames)  # encoded and joined once for all who are at the same place: mostly everybody
         for reader, cursor in watch.readers.items():
-            if frame.seq > cursor:
-                watch.readers[reader] = frame.seq
-                reader.outbox.put(frame)
-        if frame.last:
-            self._watches.pop(frame.execution_id, None)
+            watch.readers[reader] = max(cursor, watch.seq)
+            for batch in whole if cursor <= before else _after(cursor, frames):
+                reader.outbox.put_all(batch)
+        if frames[-1].last:
+            self._watches.pop(execution, None)
 
     async def _look_for_new(self) -> None:
         if self._newest:
@@ -253,12 +266,14 @@ class _Ear:
         self._ignore()  # until it was read
         self._rung.set()
 
-    async def hear(self) -> None:
-        """Empty the bell and listen again. Which ids rang does not matter: a look costs one query for all."""
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """While the bell is being read its descriptor, which that may change, is not watched."""
         self._ignore()
-        if self._listener is not None:
-            await in_thread(self._listener.read)
-        self._attend()
+        try:
+            yield
+        finally:
+            self._attend()
 
 
 def _listen() -> bell.Listener | None:
@@ -274,20 +289,35 @@ def _read(execution: UUID, slug: str, after: int, limit: int) -> list[Frame]:
     return [payloads.event(one, execution_id=execution, slug=slug) for one in told]
 
 
-def _news(asked: Mapping[UUID, int], slugs: Mapping[UUID, str]) -> tuple[list[Frame], bool]:
+def _after(cursor: int, frames: list[Frame]) -> list[Batch]:
+    return batches(frame for frame in frames if frame.seq > cursor)
+
+
+def _heard_and_read(
+    listener: bell.Listener | None, asked: Mapping[UUID, int], slugs: Mapping[UUID, str]
+) -> tuple[list[tuple[UUID, list[Frame]]], bool]:
+    if listener is not None:
+        listener.read()
+    return _news(asked, slugs)
+
+
+def _news(asked: Mapping[UUID, int], slugs: Mapping[UUID, str]) -> tuple[list[tuple[UUID, list[Frame]]], bool]:
     """The events after each execution's number, and whether there were more than one look takes."""
-    frames: list[Frame] = []
+    found: list[tuple[UUID, list[Frame]]] = []
+    count = size = 0
     more = False
     for some in _chunks(asked, 500):
         for execution, seq in progress.positions(some).items():
             if seq <= asked[execution]:
                 continue
-            if len(frames) >= MOST_AT_ONCE:
-                return frames, True
+            if count >= MOST_AT_ONCE or size >= MOST_BYTES_AT_ONCE:
+                return found, True
             read = _read(execution, slugs[execution], asked[execution], PAGE)
             more = more or len(read) == PAGE
-            frames += read
-    return frames, more
+            found.append((execution, read))
+            count += len(read)
+            size += sum(len(frame.wire) for frame in read)
+    return found, more
 
 
 def _chunks(items: Iterable[UUID], size: int) -> Iterable[list[UUID]]:

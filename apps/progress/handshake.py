@@ -22,7 +22,7 @@ from apps.progress import tickets
 from apps.progress.credentials import Credential, may_watch, user_behind
 
 _FORBIDDEN = frozenset({"token", "access_token", "refresh_token", "authorization"})
-_KNOWN = frozenset({"workflow_id", "since", "include_completed", "include_failed", "ticket"})
+_KNOWN = frozenset({"workflow_id", "since", "include_completed", "include_failed", "coalesce", "ticket"})
 _TRUE = frozenset({"true", "1", "yes", "on", ""})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -39,11 +39,15 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the query asks for. `without` are the terminal statuses that shall not be told."""
+    """What the query asks for. `without` are the terminal statuses that shall not be told.
+
+    `coalesce`: a reader that falls behind would rather have a snapshot than every event or the end.
+    """
 
     workflow_id: str | None
     since: int | None
     without: frozenset[str]
+    coalesce: bool = False
 
 
 def admit(scope: Mapping[str, Any]) -> Admission:
@@ -77,24 +81,33 @@ def admit(scope: Mapping[str, Any]) -> Admission:
 
 
 def wish(scope: Mapping[str, Any]) -> Wish:
-    """What the query asks for. Raises `Invalid`."""
-    query = _query(scope)
+    """What the query of a handshake asks for. Raises `Invalid`."""
+    return wish_of(_query(scope))
+
+
+def wish_of(query: Mapping[str, Sequence[str]]) -> Wish:
+    """What a query asks for. Raises `Invalid`."""
     for name, values in query.items():
         if name in _KNOWN and len(values) > 1:
             raise Invalid(f"`{name}` is given more than once.")
     without: set[str] = set()
-    if not _flag(query, "include_completed"):
+    if not _flag(query, "include_completed", default=True):
         without |= {"completed"}
-    if not _flag(query, "include_failed"):
+    if not _flag(query, "include_failed", default=True):
         without |= {"failed", "timed_out"}
-    since = query["since"][0] if "since" in query else None
-    if since is not None and not (since.isascii() and since.isdigit() and len(since) <= 18):
-        raise Invalid("`since` must be a whole number from 0: the `seq` of the last event you have.")
     return Wish(
         workflow_id=query["workflow_id"][0] if "workflow_id" in query else None,
-        since=None if since is None else int(since),
+        since=cursor(query["since"][0]) if "since" in query else None,
         without=frozenset(without),
+        coalesce=_flag(query, "coalesce", default=False),
     )
+
+
+def cursor(text: str) -> int:
+    """The number of the last event that somebody has. Raises `Invalid`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Invalid("`since` must be a whole number from 0: the `seq` of the last event you have.")
+    return int(text)
 
 
 def _query(scope: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -105,8 +118,8 @@ def _query(scope: Mapping[str, Any]) -> dict[str, list[str]]:
         raise Denied("The query cannot be read.") from None
 
 
-def _flag(query: Mapping[str, Sequence[str]], name: str) -> bool:
-    value = query.get(name, ["true"])[0].lower()
+def _flag(query: Mapping[str, Sequence[str]], name: str, *, default: bool) -> bool:
+    value = query.get(name, [str(default)])[0].lower()
     if value not in _TRUE | _FALSE:
         raise Invalid(f"`{name}` must be true or false.")
     return value in _TRUE

@@ -1,97 +1,107 @@
-"""What waits to be sent to one socket, bounded in frames and bytes: who reads too slowly is told so and closed."""
+"""What waits to be sent to one reader, bounded in frames and bytes: who reads too slowly is told so and closed.
+
+A reader that asked for coalescing is not closed: what waited of an execution is thrown away, and a snapshot takes its
+place once there is room again.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from apps.progress.frames import Batch, Frame, batches
 
 MAX_FRAMES = 1000
 MAX_BYTES = 8 * 1024 * 1024
-CONGESTED = 256 * 1024  # bytes that the server holds for a socket before we send no more
-_LOOK_AGAIN = 0.05  # seconds
 
 
 class TooSlow(Exception):
     """The reader did not keep up: more waits for it than is kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """A text frame, encoded once for all sockets. `ending` is the terminal status it tells of, if any."""
-
-    text: str
-    execution_id: Any = None
-    seq: int = 0
-    ending: str | None = None
-    last: bool = False  # nothing follows in this execution
-
-
 class Outbox:
-    """The frames of one socket, in order."""
+    """The frames of one reader, in order."""
 
-    def __init__(self, *, without: frozenset[str] = frozenset()) -> None:
-        self._frames: deque[Frame] = deque()
+    def __init__(self, *, without: frozenset[str] = frozenset(), coalesce: bool = False) -> None:
+        self._batches: deque[Batch] = deque()
+        self._frames = 0
         self._bytes = 0
         self._without = without  # terminal statuses that this reader did not ask for
+        self._coalesce = coalesce
+        self._stale: dict[Any, None] = {}  # executions of which something was thrown away, oldest first
         self._something = asyncio.Event()
         self._less = asyncio.Event()
         self.overflowed = False
 
     def put(self, frame: Frame) -> None:
         """Add a frame, unless the reader does not want it, or it is too late for that."""
-        if self.overflowed or (frame.ending is not None and frame.ending in self._without):
+        self.put_all(Batch((frame,)))
+
+    def put_all(self, batch: Batch) -> None:
+        """Add frames that follow each other."""
+        if self.overflowed:
             return
-        # A single frame is always taken: a snapshot may be larger than the bound.
-        if self._frames and (len(self._frames) >= MAX_FRAMES or self._bytes + len(frame.text) > MAX_BYTES):
-            self.overflowed = True
-            self._frames.clear()
-            self._bytes = 0
-            self._less.set()
+        if self._without or self._stale:
+            wanted = [frame for frame in batch.frames if self._wants(frame)]
+            if len(wanted) < len(batch.frames):
+                for part in batches(wanted):
+                    self._add(part)
+                return
+        self._add(batch)
+
+    def _wants(self, frame: Frame) -> bool:
+        return frame.ending not in self._without and frame.execution_id not in self._stale
+
+    def _add(self, batch: Batch) -> None:
+        # A single one is always taken: a snapshot may be larger than the bound.
+        many = self._frames + len(batch.frames) > MAX_FRAMES or self._bytes + batch.size > MAX_BYTES
+        if self._batches and many:
+            self._overflow(batch)
         else:
-            self._frames.append(frame)
-            self._bytes += len(frame.text)
+            self._append(batch)
         self._something.set()
 
-    async def get(self) -> Frame:
-        """The next frame. Raises `TooSlow` once the bound was reached."""
-        while not self._frames:
+    def _append(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self._frames += len(batch.frames)
+        self._bytes += batch.size
+
+    def _overflow(self, batch: Batch) -> None:
+        waiting = [frame for one in (*self._batches, batch) for frame in one.frames]
+        self._batches.clear()
+        self._frames = self._bytes = 0
+        self._less.set()
+        kept = [frame for frame in waiting if frame.execution_id is None]
+        if not self._coalesce or len(kept) > MAX_FRAMES // 2 or sum(len(one.wire) for one in kept) > MAX_BYTES // 2:
+            self.overflowed = True
+            return
+        for frame in waiting:
+            if frame.execution_id is not None:
+                self._stale[frame.execution_id] = None
+        for part in batches(kept):
+            self._append(part)
+
+    def renew(self, execution_id: Any) -> None:
+        """From here on take frames of this execution again; for whoever is about to put a snapshot of it."""
+        self._stale.pop(execution_id, None)
+
+    async def get(self) -> Batch | list[Any]:
+        """The next frames; or, when none is left, the executions of which snapshots are due. Raises `TooSlow`."""
+        while not self._batches:
             if self.overflowed:
                 raise TooSlow
+            if self._stale:
+                return list(self._stale)
             self._something.clear()
             await self._something.wait()
-        frame = self._frames.popleft()
-        self._bytes -= len(frame.text)
-        if len(self._frames) <= MAX_FRAMES // 2:
+        batch = self._batches.popleft()
+        self._frames -= len(batch.frames)
+        self._bytes -= batch.size
+        if self._frames <= MAX_FRAMES // 2 and self._bytes <= MAX_BYTES // 2:
             self._less.set()
-        return frame
+        return batch
 
     async def room(self) -> None:
         """Wait until at most half of it is taken, so that a long history is read no faster than it is sent."""
-        while len(self._frames) > MAX_FRAMES // 2 or self._bytes > MAX_BYTES // 2:
+        while self._frames > MAX_FRAMES // 2 or self._bytes > MAX_BYTES // 2:
             self._less.clear()
             await self._less.wait()
-
-
-def held_back(send: Any) -> Callable[[], int]:
-    """How many bytes the server holds for this socket because its peer does not read.
-
-    ASGI's `send` waits for the peer in some servers and never does in daphne, where one socket that never read cost
-    54 MB: there the transport behind it is asked (Twisted's write buffer). Where nothing is known the answer is 0.
-    """
-    protocols = getattr(send, "args", ())  # daphne: functools.partial(server.handle_reply, protocol)
-    transport = next((found for one in protocols if (found := getattr(one, "transport", None)) is not None), None)
-
-    def count() -> int:
-        buffered = len(getattr(transport, "dataBuffer", b"")) - int(getattr(transport, "offset", 0))
-        return buffered + int(getattr(transport, "_tempDataLen", 0))
-
-    return count if transport is not None else lambda: 0
-
-
-async def until_drained(count: Callable[[], int], outbox: Outbox) -> None:
-    """Wait while the server holds too much for this socket. Raises `TooSlow` when meanwhile too much gathers."""
-    while count() > CONGESTED:
-        if outbox.overflowed:
-            raise TooSlow
-        await asyncio.sleep(_LOOK_AGAIN)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from apps.progress.outbox import Frame
+from apps.progress.frames import Frame
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.models import Execution
 from apps.workflows.selectors.progress import summary
@@ -36,7 +36,8 @@ def event(told: Mapping[str, Any], *, execution_id: UUID, slug: str) -> Frame:
 def snapshot(state: Mapping[str, Any], *, without: frozenset[str]) -> Frame:
     """Where an execution is; steps that ended in a way the reader did not ask for are left out."""
     steps = {name: step for name, step in state["steps"].items() if step["status"] not in without}
-    return Frame(text=encode({"type": "snapshot", **state, "steps": steps}))
+    told = {"type": "snapshot", **state, "steps": steps}
+    return Frame(text=encode(told), execution_id=UUID(state["execution_id"]), seq=int(state["seq"]), snapshot=True)
 
 
 def overview(rows: list[Execution], *, truncated: bool) -> Frame:

@@ -101,6 +101,14 @@ if ENV.REDIS_URL:
     CACHES: dict[str, Any] = {
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": ENV.REDIS_URL}
     }
+    # Rings of the doorbell across hosts, and nothing else. The pub/sub layer: with redis-py 8 the other one lost idle
+    # subscribers within seconds.
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [ENV.REDIS_URL]},
+        }
+    }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 # django-ratelimit errors on LocMem (E003) and warns on Django's own RedisCache (W001); one server process is what

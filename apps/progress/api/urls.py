@@ -9,5 +9,6 @@ urlpatterns = [
     path("ticket", views.TicketView.as_view(), name="progress-ticket"),
     path("<str:workflow_id>", views.SnapshotView.as_view(), name="progress"),
     path("<str:workflow_id>/history", views.HistoryView.as_view(), name="progress-history"),
+    path("<str:workflow_id>/stream", views.StreamView.as_view(), name="progress-stream"),
     path("<str:workflow_id>/estimate", views.EstimateView.as_view(), name="progress-estimate"),
 ]

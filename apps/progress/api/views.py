@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -11,11 +14,14 @@ from apps.accounts.callers import bearer_in
 from apps.accounts.models import User
 from apps.accounts.permissions import Permission
 from apps.core.api.problems import pointer
+from apps.core.api.renderers import JSONRenderer
 from apps.core.api.viewsets import GenericAPIView
 from apps.core.errors import Invalid, Problem, TooLarge, Unauthenticated
 from apps.progress import tickets
-from apps.progress.api import serializers
+from apps.progress.api import serializers, stream
 from apps.progress.credentials import Credential
+from apps.progress.noting import noted
+from apps.progress.wire import PEER, Peer
 from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Execution, Workflow
 from apps.workflows.selectors import progress
@@ -135,6 +141,57 @@ class UpdateView(Idempotent, GenericAPIView):
         return list(serializer.validated_data) if many else [dict(serializer.validated_data)]
 
 
+class EventStreamRenderer(BaseRenderer):
+    """Lets clients ask for `text/event-stream`; errors are told as everywhere."""
+
+    media_type = stream.MEDIA_TYPE
+    format = "events"
+
+    def render(self, *_: Any, **__: Any) -> bytes:
+        """The stream is no `Response` and never comes here."""
+        raise NotImplementedError
+
+
+class StreamView(GenericAPIView):
+    """The socket's stream as Server-Sent Events."""
+
+    required_permissions = {"GET": Permission.PROGRESS_READ}
+    permission_classes = [OnSomeWorkflow]
+    renderer_classes = [EventStreamRenderer, JSONRenderer]
+    serializer_class = serializers.HistorySerializer
+
+    @extend_schema(
+        operation_id="progress_stream",
+        parameters=[
+            OpenApiParameter("since", int, description="Every event after this `seq`, after a snapshot."),
+            OpenApiParameter(
+                "Last-Event-ID",
+                str,
+                OpenApiParameter.HEADER,
+                description="The last event that you have; browsers send it.",
+            ),
+            OpenApiParameter("include_completed", bool),
+            OpenApiParameter("include_failed", bool),
+            OpenApiParameter("coalesce", bool, description="When you fall behind: a snapshot instead of the end."),
+        ],
+        responses={(200, stream.MEDIA_TYPE): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, workflow_id: str) -> StreamingHttpResponse:
+        """A snapshot, then every event once and in order, as Server-Sent Events; `Last-Event-ID` goes on."""
+        asked = stream.asked(request._request, workflow_id)
+        progress.target(request.user, workflow_id)  # what is not there is a 404 and no stream
+        credential = _credential(request)
+        scope = getattr(request._request, "scope", None)
+        if scope is not None:
+            noted(scope, request.user, workflow_id)
+        response = StreamingHttpResponse(
+            stream.stream(asked, credential, request.user, PEER.get() or Peer()), content_type=stream.MEDIA_TYPE
+        )
+        response["Cache-Control"] = "no-store"
+        response["X-Accel-Buffering"] = "no"  # nginx would keep it until it has a buffer full
+        return response
+
+
 class TicketView(GenericAPIView):
     """A way into the socket for pages that cannot send a header."""
 
@@ -147,10 +204,15 @@ class TicketView(GenericAPIView):
     def post(self, request: Request) -> Response:
         """A single-use ticket: `/progress/ws?ticket=…`, within 30 seconds."""
         _account(request)
-        bearer = bearer_in(request._request)
-        session = None if bearer else request._request.session.session_key
-        ticket = tickets.issue(Credential(bearer=bearer, session_key=session))
+        ticket = tickets.issue(_credential(request))
         return Response({"ticket": ticket, "expires_in": tickets.LIFETIME})
+
+
+def _credential(request: Request) -> Credential:
+    """What the caller came by; what ends that ends a stream or a socket as well."""
+    bearer = bearer_in(request._request)
+    known = bearer is None and request.user.is_authenticated
+    return Credential(bearer=bearer, session_key=request._request.session.session_key if known else None)
 
 
 def _account(request: Request) -> User:

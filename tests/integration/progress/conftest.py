@@ -11,7 +11,7 @@ from django.db import connections
 from django.test import Client
 
 from apps.accounts import tokens
-from apps.progress import consumers, feed
+from apps.progress import feed, protocol, sweep
 from apps.progress.routing import websocket
 
 PATIENCE = 20  # seconds; far above what anything here takes on a busy machine
@@ -101,6 +101,12 @@ def caller():
     return Caller
 
 
+def checked(text):
+    """A frame, which must be one of the published protocol's."""
+    protocol.told.validate_json(text)
+    return json.loads(text)
+
+
 class Socket:
     """A socket of a test; `frames` answers what came, `until` waits for a frame."""
 
@@ -112,7 +118,7 @@ class Socket:
         return (await self.link.connect(timeout=PATIENCE))[0]
 
     async def frame(self):
-        return json.loads(await self.link.receive_from(timeout=PATIENCE))
+        return checked(await self.link.receive_from(timeout=PATIENCE))
 
     async def until(self, **wanted):
         """All frames up to the first one with these members."""
@@ -128,7 +134,7 @@ class Socket:
             message = await self.link.receive_output(timeout=PATIENCE + 3)
             if message["type"] == "websocket.close":
                 return message.get("code"), frames
-            frames.append(json.loads(message["text"]))
+            frames.append(checked(message["text"]))
 
     async def say(self, **data):
         await self.link.send_to(text_data=json.dumps(data))
@@ -140,7 +146,7 @@ class Socket:
 @pytest.fixture
 async def socket(monkeypatch):
     """Sockets that are closed at the end of the test; the sweep is quick."""
-    monkeypatch.setattr(consumers, "SWEEP_SECONDS", 0.3)
+    monkeypatch.setattr(sweep, "SWEEP_SECONDS", 0.3)
     made = []
 
     def make(query="", *, by=None, **more):

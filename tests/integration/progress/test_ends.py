@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 
 from apps.accounts import api_tokens, services, tokens
 from apps.accounts.models import ApiToken, RefreshFamily, Role
-from apps.progress import consumers
+from apps.progress import sweep
 from tests.integration.accounts.test_tokens import FORGED
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +24,7 @@ def started(reporter):
 @pytest.fixture(autouse=True)
 def _as_it_ships(monkeypatch, socket):
     """The sweep of a server, not the quick one of the other tests: here the time is what is asserted."""
-    monkeypatch.setattr(consumers, "SWEEP_SECONDS", 2.0)
+    monkeypatch.setattr(sweep, "SWEEP_SECONDS", 1.0)
 
 
 def token_of(user, *permissions, **values):

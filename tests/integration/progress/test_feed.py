@@ -10,7 +10,9 @@ from channels.testing import WebsocketCommunicator
 
 from apps.progress import feed as feeds
 from apps.progress import outbox as outboxes
-from apps.progress.outbox import Frame, Outbox, TooSlow
+from apps.progress import wire
+from apps.progress.frames import Frame
+from apps.progress.outbox import Outbox, TooSlow
 from apps.progress.routing import websocket
 from apps.workflows.engine.states import Status
 from apps.workflows.services import trackers
@@ -39,7 +41,7 @@ class _Deaf:
 
     def __init__(self):
         self.transport = self
-        self.dataBuffer = b"x" * (outboxes.CONGESTED + 1)
+        self.dataBuffer = b"x" * (wire.CONGESTED + 1)
         self.offset = 0
         self._tempDataLen = 0
 
@@ -186,10 +188,10 @@ async def test_an_outbox_is_bounded_in_bytes_and_keeps_its_order(monkeypatch):
     box.put(Frame(text="a"))
     box.put(Frame(text="left out", ending="completed"))
     box.put(Frame(text="b", ending="failed"))
-    assert [(await box.get()).text for _ in range(2)] == ["a", "b"]
+    assert [(await box.get()).frames[0].text for _ in range(2)] == ["a", "b"]
     monkeypatch.setattr(outboxes, "MAX_BYTES", 10)
     box.put(Frame(text="x" * 100))  # a single one is always taken
-    assert len((await box.get()).text) == 100
+    assert len((await box.get()).frames[0].text) == 100
     for _ in range(3):
         box.put(Frame(text="12345"))
     with pytest.raises(TooSlow):

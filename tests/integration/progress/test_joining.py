@@ -8,7 +8,8 @@ import pytest
 
 from apps.progress import feed as feeds
 from apps.progress.feed import Feed, Reader
-from apps.progress.outbox import Frame, Outbox
+from apps.progress.frames import Frame
+from apps.progress.outbox import Outbox
 
 EXECUTION = uuid4()
 
@@ -26,8 +27,8 @@ class Journal:
             _, _, after, limit = given
             answer = self._frames(after, limit)
         else:
-            asked, _ = given
-            answer = [frame for after in asked.values() for frame in self._frames(after, 4)], False
+            _, asked, _ = given
+            answer = [(execution, self._frames(after, 4)) for execution, after in asked.items()], False
         await self._wait()  # the answer was true a while ago
         return answer
 
@@ -41,7 +42,7 @@ class Journal:
 
 
 def _sent(reader):
-    return [frame.seq for frame in reader.outbox._frames]
+    return [frame.seq for batch in reader.outbox._batches for frame in batch.frames]
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -1,0 +1,104 @@
+"""The way of frames to a peer: one write for many of them where the server lets us, one ASGI message each elsewhere.
+
+Daphne's `send` never waits for a peer that does not read (one such socket cost it 54 MB), and makes of each text a
+frame of its own for each socket. So the protocol behind it is asked how much it holds back (Twisted's write buffer),
+and is handed frames that were encoded once for all (autobahn's `sendPreparedMessage`, which is made for that).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from apps.progress.frames import Batch, Frame
+from apps.progress.outbox import Outbox, TooSlow
+
+CONGESTED = 256 * 1024  # bytes that the server holds for a peer before we send no more
+_LOOK_AGAIN = 0.05  # seconds
+
+
+class Wire:
+    """The peer of one socket. `say` sends one frame as an ASGI message."""
+
+    def __init__(self, send: Any, say: Callable[[Frame], Awaitable[None]]) -> None:
+        self._say = say
+        self._protocol = _protocol_behind(send)
+        self.held = held_back(send)
+
+    async def send(self, batch: Batch) -> None:
+        """Send these frames, in order."""
+        protocol = self._protocol
+        if protocol is not None and protocol.state == protocol.STATE_OPEN:
+            protocol.sendPreparedMessage(_Prepared(batch.wire))
+            return
+        for frame in batch.frames:
+            await self._say(frame)
+
+
+class _Prepared:
+    """What `sendPreparedMessage` asks of a message: its bytes on the wire, which are not compressed for each peer."""
+
+    __slots__ = ("payloadHybi",)
+    doNotCompress = True
+
+    def __init__(self, wire: bytes) -> None:
+        self.payloadHybi = wire
+
+
+def _protocol_behind(send: Any) -> Any:
+    """Daphne's protocol of a WebSocket; None behind another server."""
+    protocols = getattr(send, "args", ())  # daphne: functools.partial(server.handle_reply, protocol)
+    return next((one for one in protocols if hasattr(one, "sendPreparedMessage")), None)
+
+
+def held_back(send: Any) -> Callable[[], int]:
+    """How many bytes the server holds because the peer does not read; where nothing is known the answer is 0.
+
+    ASGI's `send` waits for the peer in some servers; in daphne, which never does, the transport behind it is asked.
+    """
+    protocols = getattr(send, "args", ())
+    transport = next((found for one in protocols if (found := getattr(one, "transport", None)) is not None), None)
+    # Of an HTTP request it is the channel, which many share; below it is the connection.
+    transport = getattr(transport, "transport", None) or transport
+
+    def count() -> int:
+        buffered = len(getattr(transport, "dataBuffer", b"")) - int(getattr(transport, "offset", 0))
+        return buffered + int(getattr(transport, "_tempDataLen", 0))
+
+    return count if transport is not None else lambda: 0
+
+
+class Peer:
+    """Whoever gets the answer to one HTTP request, for answers that last."""
+
+    def __init__(self, send: Any = None) -> None:
+        self.held = held_back(send)
+        self._request = next((one for one in getattr(send, "args", ()) if hasattr(one, "request_start")), None)
+
+    def alive(self) -> None:
+        """The answer goes on: daphne's limit on the time of a request (`--http-timeout`) begins anew."""
+        if self._request is not None:
+            self._request.request_start = time.time()
+
+
+PEER: ContextVar[Peer | None] = ContextVar("peer", default=None)
+"""The peer of the HTTP request that is being answered."""
+
+
+def telling(application: Any) -> Any:
+    """An ASGI application whose views can ask for `PEER`."""
+
+    async def told(scope: Any, receive: Any, send: Any) -> None:
+        PEER.set(Peer(send))
+        await application(scope, receive, send)
+
+    return told
+
+
+async def until_drained(count: Callable[[], int], outbox: Outbox) -> None:
+    """Wait while the server holds too much for this reader. Raises `TooSlow` when meanwhile too much gathers."""
+    while count() > CONGESTED:
+        if outbox.overflowed:
+            raise TooSlow
+        await asyncio.sleep(_LOOK_AGAIN)

@@ -1,0 +1,84 @@
+"""A worker without executors and without a process of its own: the order of its calls is that of `workers.ledger`."""
+
+from django.db import DatabaseError, connection
+
+from apps.core.clock import database_now
+from apps.workflows.engine.types import Completed, Failed, Reject, Stopped
+from apps.workflows.services import leases
+from apps.workflows.services.ledger import Report, Wanted, turn
+
+LEASE = 30.0  # seconds
+SWEEP = 5.0
+
+
+def completed(task, **outputs):
+    return Completed(step_id=task.step_id, fence=task.fence, outputs=outputs)
+
+
+def failed(task, **error):
+    error = {"type": "error", "message": "no", "retryable": True, **error}
+    return Failed(step_id=task.step_id, fence=task.fence, error=error)
+
+
+class Host:
+    """Takes what is ready, performs it as `act(task)` says, and does the chores of a worker when nothing is ready."""
+
+    def __init__(self, name, act=completed, *, slots=2):
+        self.name, self.act, self.slots = name, act, slots
+        self.held = {}
+        self.reports = []
+        self.performed = []
+        self.refused = []
+        self._unsure = False
+
+    def round(self):
+        """Beat, report and claim, perform; gives whether anything moved."""
+        try:
+            if self._unsure:
+                leases.give_back_unknown(self.name, {task: held.fence for task, held in self.held.items()})
+                self._unsure = False
+            moved = self._round()
+        except DatabaseError:
+            # As a worker: the same again, by another connection.
+            connection.close()
+            self._unsure = True
+            return True
+        return moved
+
+    def _round(self):
+        stopped = self.beat()
+        reports = list(self.reports)
+        answer = turn(reports, self.wanted(self.slots - len(self.held) + len(reports)))
+        self.reports = []
+        for report, told in zip(reports, answer.answers, strict=True):
+            self.held.pop(report.task_id, None)
+            if isinstance(told, Reject):
+                self.refused.append((report, told))
+        for task in answer.claimed:
+            self.held[task.task_id] = task
+            self.performed.append((task.execution_id, task.step_id, task.fence))
+        for identity, task in list(self.held.items()):
+            happening = Stopped(step_id=task.step_id, fence=task.fence) if identity in stopped else self.act(task)
+            if happening is not None:
+                self.reports.append(Report(task_id=identity, happening=happening))
+        return bool(reports or answer.claimed)
+
+    def wanted(self, slots):
+        return Wanted(owner=self.name, slots=slots, lease_seconds=LEASE, idle=not self.held)
+
+    def beat(self):
+        """Extend its leases; gives what is to be stopped."""
+        held = [(identity, task.fence) for identity, task in self.held.items()]
+        answer = leases.beat(owner=self.name, kind="worker", slots=self.slots, held=held, lease_seconds=LEASE)
+        for task in answer.lost:
+            self.held.pop(task, None)
+        self.reports = [report for report in self.reports if report.task_id in self.held]
+        return set(answer.cancel)
+
+    def chores(self):
+        """What any worker does now and then."""
+        try:
+            leases.wake(database_now())
+            leases.reap()
+        except DatabaseError:
+            connection.close()

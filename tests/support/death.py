@@ -1,0 +1,105 @@
+"""Dying at a chosen moment: before or after the n-th commit, or before the n-th ring of a doorbell.
+
+A death is SIGKILL to the process itself. `UNANSWERED` is the fault that no death is: the commit is done, and its
+answer does not arrive.
+"""
+
+import contextlib
+import os
+import re
+import signal
+from enum import Enum
+
+from django.db import OperationalError, connection, connections
+
+from apps.core import bell
+
+_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
+_NOT_OURS = ("virtual.clock",)
+
+
+class Cut(Enum):
+    """Where it happens."""
+
+    BEFORE_COMMIT = "before commit"
+    AFTER_COMMIT = "after commit"
+    BEFORE_RING = "before ring"
+    UNANSWERED = "unanswered commit"
+
+
+class Fault:
+    """Counts the moments that have passed, and strikes at the n-th of its kind (from 1); with n = 0 never."""
+
+    def __init__(self, cut, number, strike=None):
+        self.cut, self.number = cut, number
+        self.commits = self.rings = 0
+        self.struck = False
+        self._strike = strike or _die
+
+    def _hit(self, cut, count):
+        if cut is self.cut and count == self.number:
+            self.struck = True
+            self._strike()
+
+    def commit(self, really):
+        """A commit is about to be done."""
+        self.commits += 1
+        count = self.commits
+        self._hit(Cut.BEFORE_COMMIT, count)
+        answer = really()
+        self._hit(Cut.AFTER_COMMIT, count)
+        if self.cut is Cut.UNANSWERED and count == self.number:
+            self.struck = True
+            raise OperationalError("the answer to the commit was lost")
+        return answer
+
+    def ring(self, really, *values):
+        """A doorbell is about to be rung."""
+        self.rings += 1
+        self._hit(Cut.BEFORE_RING, self.rings)
+        return really(*values)
+
+    @contextlib.contextmanager
+    def installed(self):
+        """Under way for every commit of this process, single statements outside transactions as well."""
+        kind = type(connections["default"])
+        commit, ring = kind._commit, bell.ring
+
+        def single(execute, sql, params, many, context):
+            if context["connection"].in_atomic_block or not _WRITES.match(sql) or any(n in sql for n in _NOT_OURS):
+                return execute(sql, params, many, context)
+            return self.commit(lambda: execute(sql, params, many, context))
+
+        kind._commit = lambda wrapper: self.commit(lambda: commit(wrapper))
+        bell.ring = lambda *values: self.ring(ring, *values)
+        try:
+            with connection.execute_wrapper(single):
+                yield self
+        finally:
+            kind._commit, bell.ring = commit, ring
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_fork(act):
+    """Call `act` in a process of its own; gives whether it died. What it raises is printed, and raised here."""
+    connection.close()
+    bell.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    assert os.WEXITSTATUS(status) == 0, "the process failed; see its traceback"
+    return False
