@@ -123,6 +123,13 @@ class Http(BaseModel):
     url: str = Field(min_length=1, max_length=8192, description="Where the request goes.")
 
 
+class Added(Model):
+    """Work for an executor that an installed package adds."""
+
+    kind: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=50, description="Its kind, as the package names it.")
+    with_: dict[str, Any] = Field(alias="with", default_factory=dict, description="What it is given.")
+
+
 class Llm(Model):
     """A call of a language model."""
 
@@ -281,6 +288,7 @@ class Step(Model):
         default=None, description="A registered callable."
     )
     http: Http | None = Field(default=None, description="A request.")
+    executor: Added | None = Field(default=None, description="Work for an executor of an installed package.")
     llm: Llm | None = Field(default=None, description="A call of a language model.")
     agent: Agent | None = Field(default=None, description="Work for a registered agent.")
     workflow: SubWorkflow | None = Field(default=None, description="Another workflow.")

@@ -244,6 +244,7 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
         "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
         "total_timeout_seconds", "workflow", "approval", "wait", "circuit_breaker",
+        "executor",
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from apps.workflows.engine.breaker import WAITS
 from apps.workflows.engine.decide.opening import digest_of
 from apps.workflows.engine.expressions import ExpressionError
 from apps.workflows.engine.moves import MOST_BEFORE_THE_END, Changes, stale, start
-from apps.workflows.engine.retry import may_retry, retry_delay
+from apps.workflows.engine.retry import asked_delay, may_retry, retry_delay
 from apps.workflows.engine.states import CLAIMABLE, TERMINAL, Status
 from apps.workflows.engine.types import (
     Claimed,
@@ -108,6 +108,7 @@ def _failed(snapshot: Snapshot, event: Failed, now: datetime) -> Decision:
         changes.stop(task)
     elif may_retry(spec.retry, failures=failures, error=event.error):
         delay = retry_delay(spec.retry, retry=failures, seed=f"{task.ordinal}:{task.fence}:{task.started_at}")
+        delay = max(delay, asked_delay(event.error))
         at = now + timedelta(seconds=delay)
         again = changes.ready(
             task, Status.WAITING, at, waiting_for="retry", failures=failures, percent=0.0, error=event.error
