@@ -30,6 +30,7 @@ class Rule:
     - `open`: no credential is asked for. `signed`: a signature is what counts, so everybody without one gets 401.
     - `mine`: what belongs to the caller's account; that of another is not there. `shares`: the workflow's owner, or
       `system:admin`, among those who may read it.
+      Of a secret: its owner, or `system:admin`, among those who may use it.
     - `account`: any account. `role`: by role alone. `lists`: any account, who is shown what he may see.
     - `object`: by role, by owning the workflow, or by a grant on it. `theirs`: besides, what is changed is the caller's
       own, or he holds `system:update`. `named`: as `object`; what is not there cannot be told from what is foreign.
@@ -47,6 +48,7 @@ def _object(permission: P, sees: P = P.WORKFLOW_READ) -> Rule:
 OPEN, SIGNED, ACCOUNT, MINE = Rule(kind="open"), Rule(kind="signed"), Rule(kind="account"), Rule(kind="mine")
 ADMINISTER = Rule(kind="role", permission=P.SYSTEM_ADMIN)
 SHARES = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.WORKFLOW_READ)
+SHARED = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.SYSTEM_ADMIN)
 READ, EXECUTE = _object(P.WORKFLOW_READ), _object(P.WORKFLOW_EXECUTE)
 PROGRESS = _object(P.PROGRESS_READ, P.PROGRESS_READ)
 TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
@@ -166,6 +168,11 @@ ROUTES: Mapping[str, Rule] = {
     "DELETE /webhooks/{id}": THEIRS,
     "POST /webhooks/{id}": SIGNED,
     "POST /webhooks/{id}/rotate": THEIRS,
+    "GET /secrets": ACCOUNT,
+    "POST /secrets": Rule(kind="role", permission=P.WORKFLOW_CREATE),
+    "GET /secrets/{name}": _object(P.SYSTEM_ADMIN, P.SYSTEM_ADMIN),
+    "PUT /secrets/{name}": SHARED,
+    "DELETE /secrets/{name}": SHARED,
     "GET /notifications": OPERATED,
     "POST /notifications": OPERATE,
     "GET /notifications/{name}": OPERATED,
@@ -183,6 +190,7 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "accounts/role": (P.SYSTEM_ADMIN, _ALL),
     "accounts/user": (P.SYSTEM_ADMIN, _ALL),
     "auth/group": (P.SYSTEM_ADMIN, _ALL),
+    "vault/secret": (P.SYSTEM_ADMIN, ("view", "delete")),
     "workflows/workflow": (P.WORKFLOW_READ, _VIEW),
     "workflows/execution": (P.WORKFLOW_READ, _VIEW),
     "workflows/workflowgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),

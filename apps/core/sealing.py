@@ -34,11 +34,26 @@ def unseal(text: str) -> str:
         ) from None
 
 
+def reseal(text: str) -> str:
+    """The same sealed under the first key; `text` itself where it is already. Raises `Unavailable` as `unseal`."""
+    plain = unseal(text)
+    try:
+        first = settings.VAULT_KEYS[0] if settings.VAULT_KEYS else _derived(settings.SECRET_KEY)
+        Fernet(first).decrypt(text.encode())
+    except InvalidToken:
+        return seal(plain)
+    return text
+
+
 def _vault() -> MultiFernet:
     return _opened(tuple(settings.VAULT_KEYS), settings.SECRET_KEY)
 
 
 @lru_cache(maxsize=4)
 def _opened(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
+    return MultiFernet([*map(Fernet, keys), Fernet(_derived(secret_key))])
+
+
+def _derived(secret_key: str) -> bytes:
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"vault").derive(secret_key.encode())
-    return MultiFernet([*map(Fernet, keys), Fernet(base64.urlsafe_b64encode(derived))])
+    return base64.urlsafe_b64encode(derived)

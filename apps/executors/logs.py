@@ -6,7 +6,8 @@ import math
 from apps.executors.types import Sink, Stream
 
 MAX_PROGRESS_MESSAGE = 1_000
-NOTICE = "\n[the log ends here: this attempt wrote more than {limit:,} bytes]\n"
+NOTICE_BEGINS = "\n[the log ends here"
+NOTICE = NOTICE_BEGINS + ": this attempt wrote more than {limit:,} bytes]\n"
 
 
 class CappedLog:
@@ -42,9 +43,11 @@ class CappedLog:
             kept = encoded.decode()
         else:
             self._ended = True
-            kept = encoded[: self._left].decode("utf-8", "ignore") + NOTICE.format(limit=self._limit)
+            kept = encoded[: self._left].decode("utf-8", "ignore")
         if kept:
             self._sink.log(stream, kept)
+        if self._ended:  # by itself, so that a sink can tell it from what was cut
+            self._sink.log(stream, NOTICE.format(limit=self._limit))
 
     def progress(self, percent: float, message: str = "") -> None:
         """Pass on a finite percentage, held between 0 and 100."""

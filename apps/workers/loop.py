@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from apps.core import bell
 from apps.executors import Executors, StepCall, StepError, StepResult
 from apps.executors.types import Stream
+from apps.workers.given_secrets import GivenSecrets
 from apps.workers.keeper import keepers
 from apps.workers.ledger import Ledger, Settings
 from apps.workflows.engine.types import Completed, Failed, Progressed, Released, Stopped
@@ -96,6 +97,7 @@ class Worker:
         )
         self._running: dict[tuple[UUID, int], Running] = {}
         self._executors = Executors(executor_options())
+        self._given_secrets = GivenSecrets()
         self._keepers = keepers()
         self._middleware: list[AttemptMiddleware] = [import_string(path) for path in django.ATTEMPT_MIDDLEWARE]
         self._loop: asyncio.AbstractEventLoop
@@ -124,6 +126,7 @@ class Worker:
             self._loop.remove_reader(listener.fileno())
             listener.close()
             await self._executors.close()
+            await self._given_secrets.close()
             self._ledger.end()
             await asyncio.to_thread(self._ledger.join, DRAIN_SECONDS)
 
@@ -213,7 +216,10 @@ class Worker:
         seconds = running.claimed.timeout_seconds
         try:
             async with asyncio.timeout(seconds) as deadline:
-                return await self._executors.get(call.kind).run(call, running)
+                run = self._executors.get(call.kind).run
+                if running.claimed.secrets:
+                    return await self._given_secrets.perform(running.claimed, call, running, run)
+                return await run(call, running)
         except TimeoutError:
             if not deadline.expired():
                 raise

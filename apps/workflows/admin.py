@@ -18,6 +18,7 @@ from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.audit import record
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
+from apps.workflows import admin_vault  # noqa: F401 (its pages register themselves)
 from apps.workflows.engine.breaker import Policy
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import (

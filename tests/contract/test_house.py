@@ -119,6 +119,7 @@ def test_string_foreign_keys_climb_no_floor():
         "core": 0,
         "accounts": 1,
         "executors": 1,
+        "vault": 1,
         "workflows": 2,
         "workers": 3,
         "progress": 3,

@@ -1,4 +1,4 @@
-"""Routes of workflows, what runs of them, what starts them and who is told. No trailing slashes."""
+"""Routes of workflows, what runs of them, what starts them, secrets, and who is told. No trailing slashes."""
 
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
@@ -9,6 +9,7 @@ from apps.workflows.api.grants import ExplainView, GrantViewSet
 from apps.workflows.api.notifications import ReceiverViewSet
 from apps.workflows.api.queues import QueueViewSet, WorkerViewSet
 from apps.workflows.api.schedules import ScheduleViewSet
+from apps.workflows.api.secrets import SecretViewSet
 from apps.workflows.api.tasks import TaskViewSet
 from apps.workflows.api.webhooks import WebhookViewSet
 from apps.workflows.api.workflows import DefinitionSchemaViewSet, WorkflowViewSet
@@ -21,6 +22,7 @@ router.register("queues", QueueViewSet, basename="queue")
 router.register("workers", WorkerViewSet, basename="worker")
 router.register("circuit-breakers", BreakerViewSet, basename="circuit-breaker")
 router.register("schedules", ScheduleViewSet, basename="schedule")
+router.register("secrets", SecretViewSet, basename="secret")
 router.register("notifications", ReceiverViewSet, basename="notification")
 
 urlpatterns: list[URLPattern | URLResolver] = [

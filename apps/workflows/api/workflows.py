@@ -146,7 +146,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
     @action(detail=False, methods=["post"])
     def validate(self, request: Request) -> Response:
         """Every problem of a definition at once; nothing is saved or executed."""
-        found = workflows.problems(request.data)
+        found = workflows.problems(request.data, by=request.user)
         errors = [{"pointer": p.pointer, "code": p.code, "message": p.message} for p in found]
         return Response({"valid": not errors, "errors": errors})
 

@@ -10,17 +10,15 @@ from apps.workflows.definition.pointers import pointer
 NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (
     ("step", "llm", "a step of kind `llm`"),
     ("step", "agent", "a step of kind `agent`"),
-    ("reference", "secrets", "a reference to a secret (`secrets.NAME`)"),
 )
 
 _BY_PLACE: Mapping[str, Mapping[str, str]] = {
-    place: {key: name for where, key, name in NOT_AVAILABLE if where == place}
-    for place in ("definition", "step", "reference")
+    place: {key: name for where, key, name in NOT_AVAILABLE if where == place} for place in ("definition", "step")
 }
 
 
 def reason(place: str, key: str) -> str | None:
-    """Why `key` cannot be used at `place` (`definition`, `step`, `reference`), or None where it can."""
+    """Why `key` cannot be used at `place` (`definition`, `step`), or None where it can."""
     name = _BY_PLACE[place].get(key)
     return f"{name} is not available in this version" if name else None
 

@@ -105,6 +105,7 @@ def _spec(step: Step, written: Mapping[str, Any], ordinal: int, kind: str, confi
         on=step.on,
         when=step.when,
         reads=_steps_in([config, step.when, step.for_each, cache and cache.key]),
+        secrets=frozenset(str(found.path[0]) for found in references(config) if found.root == "secrets"),
         retry=_retry(step),
         timeout_seconds=step.timeout_seconds,
         queue_timeout_seconds=step.queue_timeout_seconds,

@@ -1,11 +1,10 @@
-"""Checks what the `${…}` of a definition refer to: inputs and steps that exist, and steps that have run by then."""
+"""Checks what the `${…}` of a definition refer to: inputs, secrets and steps that exist, and that have run by then."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from apps.core.errors import Problem
-from apps.workflows.definition.availability import reason
 from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.suggestions import Suggester
 from apps.workflows.engine.expressions import ExpressionError, Reference, parse
@@ -15,21 +14,29 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What may be referred to. `inputs` is None where the declaration itself cannot be read."""
+    """What may be referred to. `inputs` is None where the declaration itself cannot be read.
+
+    `secrets` are the names that whoever saves the definition may use; None: they are not checked.
+    """
 
     inputs: Collection[str] | None
+    secrets: Collection[str] | None
     steps: Mapping[str, int]
     suggest: Suggester
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an expression stands. For a step: its index, and all it waits for as bits."""
+    """Where an expression stands. For a step: its index, and all it waits for as bits.
+
+    With `to_performer` its value goes to what performs a step and nowhere else.
+    """
 
     kind: Literal["step", "outputs", "shared"]
     index: int = -1
     ancestors: int = 0
     has_item: bool = False
+    to_performer: bool = False
 
 
 def reference_problems(value: Any, path: Path, *, place: Place, scope: Scope) -> Iterator[Problem]:
@@ -68,9 +75,20 @@ def _objection(reference: Reference, place: Place, scope: Scope) -> tuple[str, s
             return _step_objection(reference, place, scope)
         case "item" if not place.has_item:
             return "no_item", "`item` has a value in a `for_each` step only"
-        case "secrets" if message := reason("reference", "secrets"):
-            return "not_available", message
+        case "secrets":
+            return _secret_objection(str(reference.path[0]), place, scope)
     return None
+
+
+def _secret_objection(name: str, place: Place, scope: Scope) -> tuple[str, str] | None:
+    if not place.to_performer:
+        message = "a secret is given to what performs a step (`python`, `http`, `command`, `environment`, …) alone"
+        return "secret_not_here", message
+    if scope.secrets is None or name in scope.secrets:
+        return None
+    hint = scope.suggest(name, scope.secrets)
+    fix = hint or ": make it (`POST /secrets`), or ask its owner to let you use it"
+    return "unknown_secret", f"there is no secret `{name[:100]}` that you may use{fix}"
 
 
 def _input_objection(reference: Reference, scope: Scope) -> tuple[str, str] | None:

@@ -20,6 +20,8 @@ from apps.workflows.engine.graph import OWN_KINDS
 EXPRESSION_KEYS = frozenset(COMMAND_KEYS) | {
     "when", "python", "http", "for_each", "cache", "llm", "agent", "workflow", "approval", "wait", ADDED,
 }  # fmt: skip
+# Those whose values go to what performs the step, and into no row.
+PERFORMER_KEYS = frozenset(COMMAND_KEYS) | {"python", "http", "llm"}
 _DELAYS = ("delay", "backoff", "max_delay", "jitter", "on", "not_on")
 
 

@@ -18,17 +18,23 @@ from apps.workflows.definition.loader import data_problems
 from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.references import Place, Scope, reference_problems
 from apps.workflows.definition.schema import INPUTS, STEPS, Definition
-from apps.workflows.definition.steps import EXPRESSION_KEYS, step_problems
+from apps.workflows.definition.steps import EXPRESSION_KEYS, PERFORMER_KEYS, step_problems
 from apps.workflows.definition.suggestions import Suggester
 
 PROBLEMS = 1000  # an answer names this many and counts the rest
 
 
 def validated(
-    data: Any, *, executor_configs: Mapping[str, type[BaseModel]], known_callables: Collection[str] | None = None
+    data: Any,
+    *,
+    executor_configs: Mapping[str, type[BaseModel]],
+    known_callables: Collection[str] | None = None,
+    known_secrets: Collection[str] | None = None,
 ) -> Definition:
     """The definition in `data`. Raises `Invalid` (code `invalid_definition`) with every problem."""
-    problems = problems_of(data, executor_configs=executor_configs, known_callables=known_callables)
+    problems = problems_of(
+        data, executor_configs=executor_configs, known_callables=known_callables, known_secrets=known_secrets
+    )
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
         raise Invalid(f"the definition has {count}", code="invalid_definition", problems=problems)
@@ -36,12 +42,17 @@ def validated(
 
 
 def problems_of(
-    data: Any, *, executor_configs: Mapping[str, type[BaseModel]], known_callables: Collection[str] | None = None
+    data: Any,
+    *,
+    executor_configs: Mapping[str, type[BaseModel]],
+    known_callables: Collection[str] | None = None,
+    known_secrets: Collection[str] | None = None,
 ) -> list[Problem]:
     """Every problem of the definition in `data`, in the order of its steps; none where it can be run.
 
     `executor_configs` are the configuration schemas of the executors by kind; a kind without one cannot be run.
-    `known_callables` are the names a `python` step may call; without them the names are not checked.
+    `known_callables` are the names a `python` step may call, `known_secrets` those that may be used; without them the
+    names are not checked.
     """
     if broken := list(data_problems(data)):
         return _bounded(broken)
@@ -50,7 +61,7 @@ def problems_of(
         return [Problem(pointer="", code="wrong_type", message=message)]
     if len(sequence(data.get("steps"))) > STEPS:
         return [Problem(pointer="/steps", code="too_long", message=f"a workflow may have {STEPS:,} steps")]
-    check = _Check(data, executor_configs, known_callables)
+    check = _Check(data, executor_configs, known_callables, known_secrets)
     return _bounded(_in_order(check.problems()))
 
 
@@ -62,8 +73,10 @@ class _Check:
         data: Mapping[str, Any],
         executor_configs: Mapping[str, type[BaseModel]],
         known_callables: Collection[str] | None,
+        known_secrets: Collection[str] | None,
     ) -> None:
         self.data = data
+        self.known_secrets = known_secrets
         self.executor_configs = executor_configs
         self.known_callables = known_callables
         self.container_config = mapping(data.get("container_config"))
@@ -160,16 +173,27 @@ class _Check:
 
     def references(self) -> Iterator[Problem]:
         inputs = self.data.get("inputs", {})
-        scope = Scope(inputs=inputs if isinstance(inputs, Mapping) else None, steps=self.index, suggest=self.suggest)
+        scope = Scope(
+            inputs=inputs if isinstance(inputs, Mapping) else None,
+            secrets=self.known_secrets,
+            steps=self.index,
+            suggest=self.suggest,
+        )
         masks = ancestors(self.dependencies, self.found)
         for number, step in enumerate(self.steps):
             for key in EXPRESSION_KEYS & step.keys():
                 # Whether there are items at all is decided for the step as a whole.
                 has_item = step.get("for_each") is not None and key not in ("when", "for_each")
-                place = Place(kind="step", index=number, ancestors=masks[number], has_item=has_item)
+                place = Place(
+                    kind="step",
+                    index=number,
+                    ancestors=masks[number],
+                    has_item=has_item,
+                    to_performer=key in PERFORMER_KEYS,
+                )
                 yield from reference_problems(step[key], ("steps", number, key), place=place, scope=scope)
-        shared = Place(kind="shared")
         for key in ("container_config", "concurrency"):
+            shared = Place(kind="shared", to_performer=key == "container_config")
             yield from reference_problems(self.data.get(key), (key,), place=shared, scope=scope)
         for number, output in enumerate(sequence(self.data.get("outputs"))):
             path = ("outputs", number, "value")

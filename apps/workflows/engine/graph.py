@@ -80,7 +80,8 @@ class StepSpec:
     """One step as the engine sees it.
 
     `ordinal` (1, 2, … in the order of the definition) gives the id of its task. `config` may hold `${…}`;
-    `reads` are the ids of the steps whose outputs its templates refer to. Times are in seconds.
+    `reads` are the ids of the steps whose outputs its templates refer to, `secrets` the names of the secrets. Times are
+    in seconds.
     """
 
     id: str
@@ -92,6 +93,7 @@ class StepSpec:
     on: On = "success"
     when: str | None = None
     reads: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout_seconds: float | None = None
     queue_timeout_seconds: float | None = None
@@ -156,6 +158,14 @@ class Graph:
             for dependency in step.depends_on:
                 found[dependency].append(step.id)
         return {step: tuple(waiting) for step, waiting in found.items()}
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether its executions touch no row but their own: nobody is told or held back, nothing is shared."""
+        shared = any(
+            step.rate or step.cache or step.breakers or step.kind == "workflow" for step in self.steps.values()
+        )
+        return not (shared or self.notify or self.concurrency)
 
     @cached_property
     def has_children(self) -> bool:

@@ -61,7 +61,7 @@ def apply(
     mark = source or str(directory.resolve())
     if len(mark) > MAX_MARK:
         raise Invalid("the path is too long to be kept as a mark; give a short one with --source")
-    files = [_read(directory, path) for path in _paths(directory)]
+    files = [_read(directory, path, by) for path in _paths(directory)]
     if not files:
         raise NotFound(f"there is no workflow file ({', '.join(f'*{one}' for one in KINDS)}) below {directory}")
     _tell_doubles(files)
@@ -109,13 +109,13 @@ def _paths(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(directory: Path, path: Path) -> _File:
+def _read(directory: Path, path: Path, by: User) -> _File:
     name = os.fsencode(path.relative_to(directory)).decode("utf-8", "replace")
     file = _File(name=name, problems=[])
     try:
         with path.open("rb") as stream:
             file.data = load(stream.read(TEXT_BYTES + 1), KINDS[path.suffix.lower()])
-        file.problems += workflows.problems(file.data)
+        file.problems += workflows.problems(file.data, by=by)
         if not file.problems:
             file.slug = workflows.slug_for(file.data["name"])
     except OSError as error:

@@ -1,12 +1,12 @@
 """Requests that are carried out once, by the key their sender gives them (`Idempotency-Key`)."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.crypto import salted_hmac
 
 from apps.accounts.models import User
 from apps.core.clock import database_now
@@ -18,9 +18,12 @@ KEPT = timedelta(hours=24)  # at least so long; `retention` forgets older ones
 
 
 def digest_of(method: str, path: str, body: Any) -> str:
-    """SHA-256 of a request in one canonical form; `body` is the parsed JSON value."""
+    """A digest of a request in one canonical form; `body` is the parsed JSON value.
+
+    Keyed, so that what a request said (the value of a secret) cannot be guessed from the row.
+    """
     text = json.dumps([method, path, body], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return salted_hmac("idempotency", text, algorithm="sha256").hexdigest()
 
 
 def once(user: User, key: str, digest: str, act: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from apps.accounts.models import User
+from apps.accounts.permissions import Caller
 from apps.core.clock import database_now
 from apps.core.errors import Conflict, Invalid, Problem
 from apps.workflows.definition.pointers import pointer
@@ -18,6 +19,7 @@ from apps.workflows.engine.states import TERMINAL
 from apps.workflows.models import PrunedTotal, Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
+from apps.workflows.selectors.secrets import UsableNames, uses_secrets
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.ledger import breakers, lanes, rates
 
@@ -25,15 +27,22 @@ from apps.workflows.services.ledger import breakers, lanes, rates
 RESERVED = frozenset({"validate", "update", "ws", "ticket"})
 
 
-def problems(data: Any) -> list[Problem]:
-    """Everything wrong with a definition; empty when it can be saved. Executes nothing."""
-    known = executors()
-    return problems_of(data, executor_configs=known.configs(), known_callables=known.callables())
+def problems(data: Any, *, by: Caller) -> list[Problem]:
+    """Everything wrong with a definition; empty when `by` can save it. Executes nothing."""
+    return problems_of(data, **_known(by))
 
 
-def _validated(data: Any) -> Definition:
+def _validated(data: Any, by: User) -> Definition:
+    return validated(data, **_known(by))
+
+
+def _known(by: Caller) -> dict[str, Any]:
     known = executors()
-    return validated(data, executor_configs=known.configs(), known_callables=known.callables())
+    return {
+        "executor_configs": known.configs(),
+        "known_callables": known.callables(),
+        "known_secrets": UsableNames(by),
+    }
 
 
 def slug_for(name: str) -> str:
@@ -51,7 +60,7 @@ def create(data: Mapping[str, Any], *, by: User) -> Workflow:
 
     Raises `Invalid` with every problem, `Conflict` when the id is taken.
     """
-    definition = _validated(data)
+    definition = _validated(data, by)
     slug = slug_for(definition.name)
     now = database_now()
     try:
@@ -70,17 +79,20 @@ def create(data: Mapping[str, Any], *, by: User) -> Workflow:
 def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow:
     """Make a new version of it; running executions keep theirs. The same definition again changes nothing.
 
+    But where it uses secrets, it is a version of whoever saves it: its executions use them in that account's name.
+
     Raises `Invalid` with every problem; the id stays, whatever the new name.
     """
     if workflow.kind == Workflow.Kind.TRACKER:
         raise Conflict("a tracker has no definition: its progress is reported from outside", code="tracker")
     if workflow.kind == Workflow.Kind.TASKS:
         raise Conflict("its versions are ad-hoc tasks: POST /tasks makes one", code="tasks")
-    definition = _validated(data)
+    definition = _validated(data, by)
     with transaction.atomic():
         locked = Workflow.objects.select_for_update().get(pk=workflow.pk)
         newest = locked.versions.get(number=locked.version_number)
-        if newest.checksum != checksum(data):
+        others = newest.created_by_id != by.pk and uses_secrets(newest)
+        if newest.checksum != checksum(data) or others:
             _add_version(locked, data, definition, by=by)
     return locked
 
@@ -90,7 +102,7 @@ def version_saying(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> 
 
     Raises `Invalid` with every problem.
     """
-    definition = _validated(data)
+    definition = _validated(data, by)
     same = WorkflowVersion.objects.filter(workflow=workflow, checksum=checksum(data)).order_by("-number")
     return same.first() or _add_version(workflow, data, definition, by=by)
 

@@ -65,6 +65,7 @@ class Harness:
         start: datetime = START,
         slots: int = SLOTS,
         environment: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         folders: Sequence[Path] = (Path(),),
     ) -> None:
@@ -76,6 +77,7 @@ class Harness:
         self.script: list[Action] = []
         self._stories: dict[str, Story] = {}
         self._memory = Memory(start=start, environment=environment)
+        self._secrets = dict(secrets or {})
         self._slots = slots
         self._limits = limits or Limits()
 
@@ -174,6 +176,10 @@ class Harness:
             return resolve_inputs(mapping(self._data.get("inputs")), inputs)
         except Invalid as wrong:
             raise _told(wrong.detail, wrong.problems, code=wrong.code) from None
+
+    def secret(self, name: str) -> str:
+        """What steps are given as `${secrets.NAME}`: what this harness was told, else a text that says so."""
+        return self._secrets.get(name, f"(the secret {name})")
 
     def story(self, task: str) -> Story | None:
         """The mocks of a task: its own, or those of its step."""

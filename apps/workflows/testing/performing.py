@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +234,8 @@ class Performer:
             course.read_items([name])
             item = course.items.get(name, NO_ITEM)
             try:
-                config = render(spec.config, context_of(course.snapshot(), item)) if spec.config else {}
+                context = replace(context_of(course.snapshot(), item), secrets=self._of[execution.id].secret)
+                config = render(spec.config, context) if spec.config else {}
             except ExpressionError as wrong:
                 error = {"type": "invalid", "message": str(wrong), "retryable": False}
                 course.happen(Failed(step_id=name, fence=fence, error=error))

@@ -11,7 +11,7 @@ from apps.accounts import tokens
 from apps.accounts.models import ApiToken, Role, User
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Execution, Task, Workflow
-from apps.workflows.services import executions, receivers, schedules, trackers, webhooks, workflows
+from apps.workflows.services import executions, receivers, schedules, secrets, trackers, webhooks, workflows
 from orchestration.matrix import CALLERS, NO_ROLE, NOBODY, RELATIONS
 
 DEFINITION = {
@@ -32,6 +32,7 @@ class Thing:
     schedule: object
     tracker: str
     api_token: object
+    secret: object
 
 
 @dataclass
@@ -64,7 +65,8 @@ def made(name, owner):
         tracked = workflows.create_tracker(report.workflow_id, by=owner)
     schedule = schedules.create(workflow, wanted, by=owner)
     token = ApiToken.objects.create(owner=owner, name=name, digest=name, expires_at=datetime(2100, 1, 1, tzinfo=UTC))
-    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token)
+    secret = secrets.create(name=name.replace("-", "_"), value="a value of a secret", by=owner)
+    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token, secret)
 
 
 def build():
@@ -83,6 +85,8 @@ def build():
             thing = made(f"{relation}-{number}", user if relation == "own" else stranger)
             world.things[caller, relation] = thing
             tracked = Workflow.objects.get(slug=thing.tracker)
+            if relation == "shared":
+                thing.secret.users.add(user)
             for code in {"own": (), "shared": GRANTS, "read": GRANTS[:1]}[relation]:
                 assign_perm(code, user, thing.workflow)
                 assign_perm(code, user, tracked)
@@ -108,6 +112,7 @@ def path_of(route, thing):
         "queues": "default",
         "circuit-breakers": "warehouse",
         "notifications": "ops",
+        "secrets": thing.secret.name,
         "roles": "custom",
     }.get(head, "")
     for place, value in {
@@ -135,6 +140,8 @@ def body_of(route, thing):
         "PUT /webhooks/{id}": {"paused": True},
         "POST /schedules/preview": {"cron": "@daily"},
         "POST /schedules/{id}/backfill": {"from": past[0], "until": past[1]},
+        "POST /secrets": {"name": "made_by_a_caller", "value": "a value of a secret"},
+        "PUT /secrets/{name}": {"value": "another value of it"},
         "POST /notifications": {"name": "new", "kind": "webhook", "target": "https://ops.invalid/y"},
         "PUT /circuit-breakers/{name}": {"policy": None},
         "PUT /notifications/{name}": {"target": "https://ops.invalid/z"},

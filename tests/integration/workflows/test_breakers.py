@@ -14,6 +14,7 @@ from apps.workflows.engine.breaker import Policy
 from apps.workflows.models import BreakerCall, BreakerMove, CircuitBreaker, Event, Execution, Performer, Task
 from apps.workflows.selectors import why
 from apps.workflows.selectors.breakers import breakers_now
+from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import breakers, leases
 from apps.workflows.services.ledger import turn
@@ -360,6 +361,12 @@ def test_what_is_not_yet_counted_is_in_the_totals_all_the_same(many):
     (counted,) = breakers_now()
     assert (counted.calls_total, counted.calls) == (told.calls_total, 3)
     assert not BreakerCall.objects.exists()
+
+
+def test_an_execution_with_breakers_shares_rows_with_others(run):
+    """So its turns are whole transactions: what is to be counted stands or falls with the report."""
+    assert not graph_of(run([guarded("a")]).version_id).alone
+    assert graph_of(run([noop("a")]).version_id).alone
 
 
 def test_a_step_without_a_breaker_asks_no_more_of_the_database(run):

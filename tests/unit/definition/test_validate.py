@@ -209,7 +209,6 @@ def test_an_ancestor_need_not_be_a_direct_dependency(step_found):
 SAMPLES = {
     "llm": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
     "agent": {"requires": ["gpu >= 1"]},
-    "secrets": "${secrets.key}",
 }
 
 
@@ -220,8 +219,6 @@ def test_what_the_engine_does_not_run_is_reported_and_nothing_else(problems, pla
     match place, key:
         case "definition", _:
             data[key], pointer = SAMPLES[key], f"/{key}"
-        case "reference", _:
-            step["when"], pointer = SAMPLES[key], "/steps/0/when"
         case _, ("llm" | "agent"):
             data["steps"], pointer = [{"id": "a", key: SAMPLES[key]}], f"/steps/0/{key}"
         case _:
@@ -232,7 +229,7 @@ def test_what_the_engine_does_not_run_is_reported_and_nothing_else(problems, pla
 
 
 def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
-    declared = {"definition": set(), "step": set(), "reference": set()}
+    declared = {"definition": set(), "step": set()}
     for place, key, _ in NOT_AVAILABLE:
         declared[place].add(key)
     assert set(Definition.model_fields) - declared["definition"] == {
@@ -243,8 +240,8 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         "id", "name", "description", "depends_on", "when", "on", "timeout_seconds", "retries", "retry_delay", "retry",
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
         "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
-        "total_timeout_seconds", "workflow", "approval", "wait", "circuit_breaker",
-        "executor",
+        "total_timeout_seconds", "workflow", "approval", "wait", "caches", "user", "network", "registry",
+        "engine_cache", "circuit_breaker", "executor",
     }  # fmt: skip
 
 

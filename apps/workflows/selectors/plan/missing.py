@@ -1,4 +1,7 @@
-"""What a step needs that is not there now. Reads rows and settings; asks nobody over a network."""
+"""What a step needs that is not there now. Reads rows and settings.
+
+It asks nobody, but for the socket of Docker or Podman where CONTAINER_RUNTIME leaves open what runs containers.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from apps.workflows.models import Lane, Performer
 from apps.workflows.selectors.environment import allowed_environment
 from apps.workflows.selectors.performing import executor_options, executors
 
-What = Literal["performer", "queue", "callable", "executor", "workflow", "environment", "receiver", "input"]
+What = Literal["performer", "queue", "callable", "executor", "workflow", "environment", "secret", "receiver", "input"]
 Finding = tuple[What, str]
 
 # The kinds that the engine sees to itself: no performer claims them.
@@ -125,9 +128,9 @@ class Installation:
                 "commands are switched off here (PROCESS_STEPS=off): set PROCESS_STEPS=sandboxed, or "
                 "PROCESS_STEPS=trusted where every author of a workflow is trusted, or use a `python` step",
             )
-        elif kind == "container":
-            fix = "this version drives no container runtime: use a process or python step"
-            yield "executor", f"the image cannot be run (CONTAINER_RUNTIME={runtime}): {fix}"
+        elif kind == "container" and runtime == "none":
+            fix = "set DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN, or DOCKER_HOST"
+            yield "executor", f"the image cannot be run (CONTAINER_RUNTIME=none): {fix}"
 
     def callable(self, kind: str, config: Mapping[str, Any]) -> Iterator[Finding]:
         """Whether the callable of a python step is known."""

@@ -17,6 +17,7 @@ from apps.workflows.selectors.plan.history import history_of
 from apps.workflows.selectors.plan.known import Known
 from apps.workflows.selectors.plan.missing import Finding, Installation, Missing, Performers
 from apps.workflows.selectors.plan.order import critical_path, in_order, may_run, run_if_all_is_well, waves
+from apps.workflows.selectors.secrets import UsableNames, missing_secrets
 
 MISSING = 1000  # an answer names this many and counts the rest
 
@@ -38,7 +39,7 @@ def plan_of(workflow: Workflow, *, user: Any, inputs: Mapping[str, Any] | None =
     known = Known(known_inputs, all_given=not absent)
     written = {str(step["id"]): step for step in sequence(definition.get("steps"))}
     history = history_of(workflow, steps=len(graph.steps))
-    checks = _Checks(workflow, known, user=user)
+    checks = _Checks(workflow, known, user=user, saver=version.created_by)
 
     steps = [checks.step(spec, written[spec.id], history.seconds.get(spec.id)) for spec in graph.steps.values()]
     expected = {step["id"]: step["expected_seconds"] for step in steps}
@@ -78,12 +79,13 @@ def _resolved(declared: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[di
 class _Checks:
     """Describes steps, and gathers by the way what each of them lacks."""
 
-    def __init__(self, workflow: Workflow, known: Known, *, user: Any) -> None:
+    def __init__(self, workflow: Workflow, known: Known, *, user: Any, saver: Any) -> None:
         self._workflow = workflow
         self._known = known
         self._user = user
         self._performers = Performers(database_now())
         self._installation = Installation()
+        self._secrets = UsableNames(saver)
         self._found: dict[str, list[Finding]] = {}
 
     def step(self, spec: StepSpec, written: Mapping[str, Any], expected: float | None) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class _Checks:
             *self._installation.executor(spec.kind),
             *self._installation.callable(spec.kind, config),
             *self._performers.findings(spec.kind, spec.queue, requires),
+            *missing_secrets(spec.secrets, self._secrets),
             *self._met(),
         ]
         return described

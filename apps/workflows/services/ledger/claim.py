@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.workflows.engine.breaker import WAITS
-from apps.workflows.engine.expressions import NO_ITEM, ExpressionError, render
+from apps.workflows.engine.expressions import NO_ITEM, Context, ExpressionError, render
 from apps.workflows.engine.moves import claimable, context_of
 from apps.workflows.engine.types import Accept, Claimed, Deferred, Failed
 from apps.workflows.models import CircuitBreaker
@@ -44,7 +44,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedTask:
-    """A task under a lease, with its configuration resolved."""
+    """A task under a lease, with its configuration resolved.
+
+    Where the configuration names secrets it is left as it is written: who performs the task replaces its `${…}` by
+    `context` and these secrets, at the last moment, so that no value of a secret is ever in the ledger.
+    """
 
     task_id: UUID
     fence: int
@@ -57,6 +61,8 @@ class ClaimedTask:
     timeout_seconds: float | None
     lease_expires_at: datetime
     trace_id: str
+    secrets: frozenset[str] = frozenset()
+    context: Context | None = None
 
 
 class _Claim:
@@ -197,9 +203,10 @@ def resolve(unit: Unit, taken: Sequence[tuple[UUID, str]]) -> tuple[ClaimedTask,
         held, spec = unit.held[execution], unit.spec(execution, step)
         task = held.tasks[step]
         try:
-            config = spec.config
+            config, context = spec.config, None
             if spec.has_templates:
-                config = render(config, context_of(held.snapshot(), held.items.get(step, NO_ITEM)))
+                context = context_of(held.snapshot(), held.items.get(step, NO_ITEM))
+                config = config if spec.secrets else render(config, context)
         except ExpressionError as wrong:
             error = {"type": "invalid", "message": str(wrong), "retryable": False}
             unit.happen(execution, Failed(step_id=step, fence=task.fence, error=error))
@@ -218,6 +225,8 @@ def resolve(unit: Unit, taken: Sequence[tuple[UUID, str]]) -> tuple[ClaimedTask,
                 timeout_seconds=spec.timeout_seconds,
                 lease_expires_at=task.lease_expires_at,
                 trace_id=held.row.trace_id,
+                secrets=spec.secrets,
+                context=context if spec.secrets else None,
             )
         )
     return tuple(claimed)
