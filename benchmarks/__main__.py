@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import page, tables
+from benchmarks import families, page, tables
 from benchmarks.engine import measured
 from benchmarks.peers import running as peers
 from benchmarks.shapes import ALL, FULL, PUBLIC, QUICK
@@ -19,7 +19,8 @@ from tests.support import postgres
 def asked() -> argparse.Namespace:
     """What the command line says. Ends the process where it contradicts itself."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=ALL, metavar="SHAPE", help=f"some of: {', '.join(ALL)}")
+    known = (*ALL, *families.MODULES)
+    parser.add_argument("--only", nargs="+", choices=known, metavar="SHAPE", help=f"some of: {', '.join(known)}")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each shape (5)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
@@ -40,7 +41,9 @@ def main() -> None:
     shapes = [shape for shape in ALL if not options.only or shape in options.only]
     public = [shape for shape in shapes if shape in PUBLIC]
     how: dict[str, Any] = {"repeat": options.repeat, "workers": options.workers}
+    wanted = [family for family in families.MODULES if not options.only or family in options.only]
     results: dict[str, Mapping[str, Any]] = {}
+    beside: dict[str, dict[str, Mapping[str, Any]]] = {family: {} for family in wanted}
     others: list[peers.Measured] = []
     with contextlib.ExitStack() as stack:
         url = ""
@@ -50,10 +53,15 @@ def main() -> None:
             sys.stderr.write(f"PostgreSQL is not measured: {missing}\n")
         for name, database in {"SQLite": "", **({"PostgreSQL": url} if url else {})}.items():
             sys.stderr.write(f"this platform, {name}\n")
-            results[name] = measured(database, shapes, quick=options.quick, **how)
+            if shapes:
+                results[name] = measured(database, shapes, quick=options.quick, **how)
+            for family in wanted:
+                sys.stderr.write(f"  {family}\n")
+                beside[family][name] = families.measured(family, database, repeat=options.repeat, quick=options.quick)
         if options.peers and public:
             others += peers.measured(public, sizes, postgres_url=url, **how)
     sections = _sections(results, others, shapes, quick=options.quick)
+    sections |= {family: families.section(family, found) for family, found in beside.items()}
     print("\n\n".join(sections.values()))
     if options.write:
         page.write(sections)

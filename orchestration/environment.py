@@ -109,6 +109,12 @@ class Environment(BaseModel):
     HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
     DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
+    PROMETHEUS_URL: str = Field(
+        "", description="Prometheus that carries the alert rules out; empty: this platform does, and tells of alerts."
+    )
+    ALERTMANAGER_URL: str = Field(
+        "", description="Alertmanager whose alerts and silences are shown; without PROMETHEUS_URL it is told of ours."
+    )
     PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
     EMAIL_HOST: str = Field("", description="SMTP server that sends notifications by mail; empty: none are sent.")
     EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")

@@ -77,7 +77,7 @@ class Box:
 
     def _pull_where_missing(self) -> None:
         with suppress(ImageNotFound):
-            self._client.inspect_image(self._work.image)  # type: ignore[no-untyped-call]
+            self._client.inspect_image(self._work.image)
             return
         self._pour("stderr", f"[pulling {self._work.image}]\n".encode())
         registry = self._work.registry
@@ -89,7 +89,7 @@ class Box:
                     raise NotPerformed("cancelled", "it was stopped")
                 if problem := line.get("error"):
                     raise _no_image(str(problem))
-            self._client.inspect_image(self._work.image)  # type: ignore[no-untyped-call]
+            self._client.inspect_image(self._work.image)
         except APIError as error:
             raise _no_image(error.explanation or str(error)) from error
 

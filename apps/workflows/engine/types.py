@@ -44,6 +44,7 @@ class TaskState(NamedTuple):
     lease_expires_at: datetime | None = None
     percent: float = 0.0
     message: str = ""
+    queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outputs: Mapping[str, Any] | Sequence[Any] | None = None

@@ -1,11 +1,11 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
 from apps.workflows.models.breakers import BreakerCall, BreakerMove, CircuitBreaker
+from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
 from apps.workflows.models.performers import Lane, Performer
-from apps.workflows.models.pruned import PrunedTotal
 from apps.workflows.models.requests import IdempotencyKey
 from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
@@ -22,12 +22,14 @@ __all__ = [
     "CircuitBreaker",
     "Event",
     "Execution",
+    "Figure",
     "IdempotencyKey",
     "Lane",
     "LogChunk",
+    "MetricLabel",
     "Notification",
+    "OutcomeTotal",
     "Performer",
-    "PrunedTotal",
     "RateLimit",
     "Receiver",
     "Schedule",

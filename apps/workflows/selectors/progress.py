@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Value
+from django.db.models import Count, Subquery, Value
 from django.db.models.functions import Left, StrIndex
 
 from apps.accounts.permissions import Permission
@@ -28,17 +28,17 @@ def target(user: Any, workflow_id: str, permission: Permission = Permission.PROG
 
     Raises `NotFound`, with one answer for what does not exist and for what the caller may not know of.
     """
-    if (key := execution_key(workflow_id)) is not None:
-        visible = Execution.objects.visible_to(user, permission).select_related("workflow")
-        if found := visible.filter(pk=key).first():
-            return found
-    workflow = Workflow.objects.visible_to(user, permission).filter(slug=_slug(workflow_id)).first()
-    if workflow is None:
-        raise NotFound(_NOT_FOUND)
-    newest = Execution.objects.filter(workflow=workflow).order_by("-id").select_related("workflow").first()
-    if newest is None:
+    visible = Execution.objects.visible_to(user, permission).select_related("workflow")
+    if (key := execution_key(workflow_id)) is not None and (found := visible.filter(pk=key).first()):
+        return found
+    # The slug alone leads to the workflow's executions by index; a join that was sorted would read all of them first.
+    slug = _slug(workflow_id)
+    newest = Execution.objects.filter(workflow__slug=slug).order_by("-id").values("pk")[:1]
+    if found := visible.filter(pk=Subquery(newest)).order_by().first():
+        return found
+    if Workflow.objects.visible_to(user, permission).filter(slug=slug).exists():
         raise NotFound("This workflow was never executed: there is no progress yet.", code="never_executed")
-    return newest
+    raise NotFound(_NOT_FOUND)
 
 
 def execution_key(text: str) -> UUID | None:
@@ -56,7 +56,7 @@ def _slug(text: str) -> str:
     return "" if len(text) > 100 or "\0" in text else text
 
 
-def snapshot(execution: Execution) -> dict[str, Any]:
+def snapshot(execution: Execution, *, just_read: bool = False) -> dict[str, Any]:
     """The state of an execution and of its steps, in the order of the definition.
 
     A step with `for_each` is one step, with `items`: how many there are and where they are. Each of them is told of
@@ -64,9 +64,10 @@ def snapshot(execution: Execution) -> dict[str, Any]:
 
     The execution's row, and with it `seq`, is read before the tasks. So the content may already hold what an event
     after `seq` tells; that is harmless, because an event carries absolute values: told again, it changes nothing.
-    The other way round (an event at or before `seq` that the content lacks) cannot be.
+    The other way round (an event at or before `seq` that the content lacks) cannot be. `just_read`: the row need not be
+    read again.
     """
-    row = _now(execution)
+    row = execution if just_read else _now(execution)
     tasks = list(whole_steps(row.pk).values(
         "step_id", "status", "percent", "message", "fence", "started_at", "finished_at", "error", "items", "met",
         "waiting_on", "waiting_for",

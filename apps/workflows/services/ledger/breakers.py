@@ -190,7 +190,11 @@ def put(row: CircuitBreaker, state: Counted, moves: Sequence[Counted], *, by: st
     row.save()
     told = {"breaker": row.name, "by": by[:150], "note": note[:200]}
     BreakerMove.objects.bulk_create(
-        [BreakerMove(at=move.since, to_state=move.state.value, reason=move.reason, **told) for move in moves]
+        [
+            BreakerMove(at=move.since, to_state=move.state.value, reason=move.reason, **told)
+            for move in moves
+            if move.since
+        ]
     )
     if moves and state.state is State.CLOSED:
         transaction.on_commit(lambda: wake(row.name), robust=True)
