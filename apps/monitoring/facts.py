@@ -18,6 +18,7 @@ from apps.monitoring.tracing import ids
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
 from apps.workflows.selectors.breakers import BreakerNow, breakers_now
+from apps.workflows.selectors.estimates.outcomes import Outcomes, outcomes
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Agents, Backlog, Registered
 from apps.workflows.services import counting
@@ -79,6 +80,7 @@ class Facts:
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
     breakers: list[BreakerNow] = field(default_factory=list)
+    estimates: Outcomes = field(default_factory=outcomes)
     agents: Agents = field(default_factory=lambda: Agents(states={}, slots=0, used=0))
     figures: Mapping[str, float] = field(default_factory=dict)
 

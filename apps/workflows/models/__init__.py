@@ -2,6 +2,7 @@
 
 from apps.workflows.models.breakers import BreakerCall, BreakerMove, CircuitBreaker
 from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
+from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
@@ -11,6 +12,7 @@ from apps.workflows.models.triggers import Schedule, Webhook
 from apps.workflows.models.workflows import (
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -22,6 +24,7 @@ __all__ = [
     "CircuitBreaker",
     "Event",
     "Execution",
+    "Experience",
     "Figure",
     "IdempotencyKey",
     "Lane",
@@ -29,15 +32,20 @@ __all__ = [
     "MetricLabel",
     "Notification",
     "OutcomeTotal",
+    "PastRun",
     "Performer",
+    "Prediction",
+    "PredictionTotal",
     "RateLimit",
     "Receiver",
     "Schedule",
+    "StepWeights",
     "Task",
     "Trigger",
     "Webhook",
     "Workflow",
     "WorkflowGroupPermission",
+    "WorkflowRolePermission",
     "WorkflowUserPermission",
     "WorkflowVersion",
 ]

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workflows', '0012_totals_labels_and_figures'),
+        ('workflows', '0014_estimates'),
     ]
 
     operations = [
