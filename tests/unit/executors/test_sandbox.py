@@ -1,6 +1,7 @@
 """A27: commands inside the sandbox, run for real: what they can read and reach, what holds them, what is left."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -146,8 +147,8 @@ async def test_a27_a_fork_bomb_ends_with_its_step_and_others_go_on(perform):
     bomb = asyncio.create_task(perform(sh("f() { f | f & }; f; sleep 60"), limits=Limits(processes=40)))
     await asyncio.sleep(1)
     assert (await perform(["echo", "on"])).outputs["stdout"] == "on\n"
-    bomb.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    bomb.cancel()  # where it has not ended by itself: its own shell may find no room to fork
+    with contextlib.suppress(asyncio.CancelledError):
         await bomb
     counted = await perform(
         sh("i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"), limits=Limits(processes=40)

@@ -191,9 +191,8 @@ def put(row: CircuitBreaker, state: Counted, moves: Sequence[Counted], *, by: st
     told = {"breaker": row.name, "by": by[:150], "note": note[:200]}
     BreakerMove.objects.bulk_create(
         [
-            BreakerMove(at=move.since, to_state=move.state.value, reason=move.reason, **told)
+            BreakerMove(at=move.since or row.since, to_state=move.state.value, reason=move.reason, **told)
             for move in moves
-            if move.since
         ]
     )
     if moves and state.state is State.CLOSED:
