@@ -141,7 +141,7 @@ def gather() -> Facts:
     facts.concurrent_steps = statistics.steps_performed()
     now = database_now()
     lease = settings.ENV.LEASE_SECONDS
-    facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS)
+    facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS).count()
     facts.queues = _queues(queues, statistics.backlogs(now))
     facts.breakers = breakers_now()[:MAX_BREAKERS]
     _count_waits(facts)

@@ -8,6 +8,7 @@ from django.conf import settings
 from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
+from apps.monitoring import situation
 from apps.progress.credentials import may_watch
 from apps.web.execution import NOT_FOUND, execution
 from apps.workflows.models import Workflow
@@ -34,6 +35,7 @@ def start(user: Any, *, base: str) -> dict[str, Any]:
         "performers": _performers(user),
         "breakers": breakers_now() if holds(user, Permission.MONITORING_READ) else [],
         "may_move_breakers": holds(user, Permission.MONITORING_UPDATE),
+        "situation": situation.now() if holds(user, Permission.MONITORING_READ) else None,
         "may_watch": may_watch(user),
         "may_create": holds(user, Permission.WORKFLOW_CREATE),
     }

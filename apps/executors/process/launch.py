@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from apps.executors.options import Limits
+from apps.executors.tracing import trace_environment
 from apps.executors.types import StepCall
 
 SETPRIV, PRLIMIT = Path("/usr/bin/setpriv"), Path("/usr/bin/prlimit")  # util-linux
@@ -38,6 +39,7 @@ def environment_of(call: StepCall, own: Mapping[str, str], directory: Path) -> d
         "HOME": str(directory),
         "TMPDIR": str(directory),
         **own,
+        **trace_environment(),
         "ORCHESTRATION_TASK_KEY": call.task_key,
         "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
     }
