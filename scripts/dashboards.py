@@ -267,6 +267,39 @@ ADVANCED: tuple[Panel, ...] = (
         unit="s", width=8, height=7,
     ),
     Panel(
+        title="Circuit breakers not closed", about="Open, or half-open while a probe is under way.",
+        targets=[
+            ('max by (circuit_breaker, state) (dagger_circuit_breaker_state{state!="closed"})', "{{circuit_breaker}} {{state}}")
+        ],
+        kind="state-timeline", width=12, height=7,
+    ),
+    Panel(
+        title="Failures seen by circuit breakers", about="Share of the calls of the window that failed.",
+        targets=[("max by (circuit_breaker) (dagger_circuit_breaker_failure_ratio)", "{{circuit_breaker}}")],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
+        title="Calls through circuit breakers", about="By how they ended; refused are claims that were put off.",
+        targets=[
+            (
+                "sum by (circuit_breaker, result) (max by (circuit_breaker, result)"
+                " (rate(dagger_circuit_breaker_calls_total[$__rate_interval])))",
+                "{{circuit_breaker}} {{result}}",
+            )
+        ],
+        unit="ops", width=12, height=7,
+    ),
+    Panel(
+        title="Moves of circuit breakers", about="By the state they came to.",
+        targets=[
+            (
+                "max by (circuit_breaker, to_state) (increase(dagger_circuit_breaker_transitions_total[$__rate_interval]))",
+                "{{circuit_breaker}} {{to_state}}",
+            )
+        ],
+        width=12, height=7,
+    ),
+    Panel(
         title="Progress", about="Sockets and streams that are fed, and frames that were not delivered.",
         targets=[
             ("sum(dagger_progress_subscribers)", "readers"),
@@ -415,5 +448,6 @@ def _mended(data: dict[str, Any]) -> dict[str, Any]:
     for variable in data["templating"]["list"]:
         for name in ("id", "auto", "auto_count", "auto_min"):
             variable.pop(name, None)
-        variable.setdefault("current", {})
+        everything = bool(variable.get("includeAll"))
+        variable["current"] = {"text": "All", "value": "$__all"} if everything else {"text": "", "value": ""}
     return data

@@ -106,7 +106,11 @@ DATABASES = {"default": database(ENV.DATABASE_URL, data_dir=DATA_DIR)}
 
 if ENV.REDIS_URL:
     CACHES: dict[str, Any] = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": ENV.REDIS_URL}
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ENV.REDIS_URL,
+            "OPTIONS": {"serializer": "apps.core.caching.JSONSerializer"},
+        }
     }
     # Rings of the doorbell across hosts, and nothing else. The pub/sub layer: with redis-py 8 the other one lost idle
     # subscribers within seconds.
@@ -201,6 +205,7 @@ SPECTACULAR_SETTINGS = {
         "StatusEnum": [(status.value, status.value) for status in Status],
         "WorkflowKindEnum": "apps.workflows.models.Workflow.Kind",
         "ReceiverKindEnum": "apps.workflows.models.Receiver.Kind",
+        "BreakerStateEnum": [("closed", "closed"), ("open", "open"), ("half_open", "half_open")],
         "ReadinessEnum": [("ok", "ok"), ("unavailable", "unavailable")],
     },
 }
@@ -219,6 +224,7 @@ STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True  # development and the demo serve without `collectstatic`
 
 # What wraps each attempt in a worker: observers of steps that the workers' own app must not know.
+WATCH_ALERTS = True  # a server process looks at the rules of alerts by itself
 ATTEMPT_MIDDLEWARE = ["apps.monitoring.tracing.around_attempt"] if ENV.DAGGER_TRACING_ENABLED else []
 
 PROCESS_STEPS = ENV.PROCESS_STEPS or "off"
