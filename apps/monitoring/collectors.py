@@ -9,6 +9,7 @@ from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
 from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, OFFERED, OURS, Declared
+from apps.workflows.selectors.estimates.outcomes import ERROR_BOUNDS, Outcomes
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS
 from apps.workflows.services import counting
 
@@ -21,8 +22,9 @@ BOUNDS: Mapping[str, tuple[float, ...]] = {
     "dagger_workflow_execution_duration_seconds": EXECUTION_BOUNDS,
     "dagger_step_execution_duration_seconds": STEP_BOUNDS,
     "dagger_step_queue_duration_seconds": WAIT_BOUNDS,
+    "dagger_eta_error_ratio": ERROR_BOUNDS,
 }
-"""The upper bounds of each histogram, in seconds."""
+"""The upper bounds of each histogram, in seconds; of a ratio without a unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ def _filled(declared: Declared) -> Filled:
 # --- from facts to samples ------------------------------------------------------------------------------------------
 
 
+def _errors(found: Outcomes) -> Durations:
+    """Errors as a histogram has them: its sums are exact in millionths, of seconds as of ratios."""
+    return Durations(list(found.within), found.count, round(found.total * 1_000_000))
+
+
 def _by_one(values: Mapping[str, Any]) -> Samples:
     return {(label,): value for label, value in values.items()}
 
@@ -83,6 +90,11 @@ _FACTS: Mapping[str, Callable[[Facts], Samples]] = {
         (queue,): backlog.oldest_seconds for queue, backlog in facts.queues.items()
     },
     "dagger_workers": lambda facts: _by_one(facts.workers),
+    "dagger_eta_error_ratio": lambda facts: {(): _errors(facts.estimates)},
+    "dagger_eta_interval_total": lambda facts: {
+        ("true",): facts.estimates.covered,
+        ("false",): facts.estimates.missed,
+    },
     "dagger_workers_lost_total": _figure(counting.WORKERS_LOST),
     "dagger_agents": lambda facts: _by_one(facts.agents.states),
     "dagger_agent_slots": lambda facts: {(): facts.agents.slots},

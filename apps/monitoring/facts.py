@@ -17,6 +17,7 @@ from apps.core.clock import database_now
 from apps.monitoring.tracing import ids
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
+from apps.workflows.selectors.estimates.outcomes import Outcomes, outcomes
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Agents, Backlog, Registered
 from apps.workflows.services import counting
@@ -76,6 +77,7 @@ class Facts:
     stalled_workflows: int = 0
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    estimates: Outcomes = field(default_factory=outcomes)
     agents: Agents = field(default_factory=lambda: Agents(states={}, slots=0, used=0))
     figures: Mapping[str, float] = field(default_factory=dict)
 

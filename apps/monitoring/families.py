@@ -98,6 +98,17 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         labels=("state",),
     ),
     Declared(
+        name="dagger_eta_error_ratio",
+        type="histogram",
+        help="How far off served estimates were: |foretold - real| / real time left, of executions that completed.",
+    ),
+    Declared(
+        name="dagger_eta_interval_total",
+        type="counter",
+        help="Served 80 % intervals whose execution has completed, by whether the real time left was within.",
+        labels=("covered",),
+    ),
+    Declared(
         name="dagger_workers_lost_total",
         type="counter",
         help="Workers that died or fell silent for a whole lease without having drained.",

@@ -1,5 +1,5 @@
 """What has to be seen to now and then, by whichever worker comes first: schedules, notifications, counting
-what ended, pruning.
+what ended, estimates, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
 """
@@ -16,7 +16,7 @@ from apps.core.clock import carried_now, database_now
 from apps.executors import Options
 from apps.executors.container import orphans
 from apps.workflows.selectors.performing import executor_options, held
-from apps.workflows.services import counting, notifications, retention, schedules
+from apps.workflows.services import counting, estimates, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ COUNT_PAUSE_SECONDS = 0.05  # between two transactions: the tables are everybody
 PRUNE_SECONDS = 3600.0
 PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
+MOST_PAUSED_SECONDS = 300.0  # learning takes a small share of the time: after much of it, it rests long
 CONTAINER_SECONDS = 10.0
 
 
@@ -119,5 +120,6 @@ def keepers() -> list[Keeper]:
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
         Keeper(Duty("counting", _count, COUNT_SECONDS)),
+        Keeper(Duty("estimates", estimates.fold_due, MOST_PAUSED_SECONDS, first_after=estimates.LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

@@ -106,7 +106,11 @@ DATABASES = {"default": database(ENV.DATABASE_URL, data_dir=DATA_DIR)}
 
 if ENV.REDIS_URL:
     CACHES: dict[str, Any] = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": ENV.REDIS_URL}
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ENV.REDIS_URL,
+            "OPTIONS": {"serializer": "apps.core.caching.JSONSerializer"},
+        }
     }
     # Rings of the doorbell across hosts, and nothing else. The pub/sub layer: with redis-py 8 the other one lost idle
     # subscribers within seconds.

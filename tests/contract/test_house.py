@@ -15,6 +15,7 @@ ENGINE_TABLES = {
     "Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow", "Lane",
     "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "OutcomeTotal", "MetricLabel",
     "Figure",
+    "PastRun", "Experience", "StepWeights", "Prediction", "PredictionTotal",
 }  # fmt: skip
 WRITES = {
     "create", "bulk_create", "update", "bulk_update", "get_or_create", "update_or_create", "save", "delete",

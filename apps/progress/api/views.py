@@ -25,7 +25,7 @@ from apps.progress.wire import PEER, Peer
 from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import progress
-from apps.workflows.services import trackers
+from apps.workflows.services import estimates, trackers
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -98,7 +98,7 @@ class EstimateView(GenericAPIView):
     @extend_schema(operation_id="progress_estimate")
     def get(self, request: Request, workflow_id: str) -> Response:
         """Judged by earlier executions; null and a reason where nothing can be said."""
-        return Response(progress.estimate(progress.target(request.user, workflow_id)))
+        return Response(estimates.serve(request.user, progress.target(request.user, workflow_id)))
 
 
 class UpdateView(Idempotent, GenericAPIView):

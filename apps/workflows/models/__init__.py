@@ -1,6 +1,7 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
 from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
+from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
@@ -19,6 +20,7 @@ __all__ = [
     "CachedResult",
     "Event",
     "Execution",
+    "Experience",
     "Figure",
     "IdempotencyKey",
     "Lane",
@@ -26,10 +28,14 @@ __all__ = [
     "MetricLabel",
     "Notification",
     "OutcomeTotal",
+    "PastRun",
     "Performer",
+    "Prediction",
+    "PredictionTotal",
     "RateLimit",
     "Receiver",
     "Schedule",
+    "StepWeights",
     "Task",
     "Trigger",
     "Webhook",

@@ -31,7 +31,7 @@ from apps.workflows.services import counting
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.requests import KEPT
 
-NEWEST_KEPT = 20  # completed executions of each workflow: estimates rest on them
+NEWEST_KEPT = 20  # completed executions of each workflow: plans rest on them
 AT_ONCE = 200  # executions in one transaction
 ROWS_AT_ONCE = 20_000  # tasks and events in one transaction, unless a single execution has more
 IDLE = timedelta(days=1)  # a rate limit that was not used for so long is as good as new
