@@ -114,6 +114,7 @@ def path_of(route, thing):
     for place, value in {
         "{id}": identity, "{name}": name, "{workflow_id}": thing.workflow.slug, "{slug}": thing.workflow.slug,
         "{execution_id}": thing.execution.pk,
+        "{silence_id}": "00000000-0000-4000-8000-000000000000", "{alert}": "NoWorkers",
     }.items():  # fmt: skip
         path = path.replace(place, str(value))
     return path + ("?from=1&to=1" if path.endswith("/diff") else "")
