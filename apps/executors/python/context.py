@@ -11,6 +11,7 @@ class Context:
     """
 
     __slots__ = (
+        "_last",
         "_log",
         "_progress",
         "attempt",
@@ -37,10 +38,20 @@ class Context:
         self.step_id = identity["step_id"]
         self._log = log
         self._progress = progress
+        self._last = (0.0, "")
 
     def progress(self, percent: float, message: str = "") -> None:
         """Say how far the step is, 0 to 100; a value outside is held at the edge. Raises TypeError or ValueError."""
-        self._progress(float(percent), str(message))
+        self._last = (float(percent), str(message))
+        self._progress(*self._last)
+
+    def heartbeat(self, message: str = "") -> None:
+        """Say that it goes on, with a message or the one before, at the percentage it has said last.
+
+        For people who watch: its lease is kept by the worker whatever it does.
+        """
+        percent, before = self._last
+        self.progress(percent, message or before)
 
     def log(self, text: str) -> None:
         """Append a line to the step's log."""
