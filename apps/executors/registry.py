@@ -49,6 +49,10 @@ class Executors:
         except KeyError:
             raise Invalid(f"There is no executor {kind!r}: use one of {', '.join(sorted(self._executors))}.")
 
+    def artifacts_of(self, attempt_key: str) -> str:
+        """The directory for what an attempt leaves; nothing is made."""
+        return str(self._guard.place(f"artifacts-{attempt_key.replace(':', '-')}"))
+
     def callables(self) -> frozenset[str]:
         """The names that a `python` step may call. Imports the team's modules, starts no process."""
         return self._python.catalogue.names

@@ -80,6 +80,8 @@ class ProcessExecutor:
     async def _perform(self, call: StepCall, config: ProcessConfig, log: CappedLog) -> StepResult:
         mark = self._guard.mark("command")
         directory = self._guard.directory(mark)
+        if call.artifacts:
+            Path(call.artifacts).mkdir(mode=0o700)
         try:
             return await self._run_in(directory, mark, call, config, log)
         finally:

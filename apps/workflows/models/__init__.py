@@ -1,5 +1,6 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
+from apps.workflows.models.artifacts import Artifact
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
 from apps.workflows.models.notifications import Notification, Receiver
@@ -15,6 +16,7 @@ from apps.workflows.models.workflows import (
 )
 
 __all__ = [
+    "Artifact",
     "CachedResult",
     "Event",
     "Execution",

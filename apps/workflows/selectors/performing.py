@@ -17,6 +17,7 @@ def executor_options() -> Options:
         http_allowed_hosts=frozenset(env.HTTP_STEP_ALLOWED_HOSTS),
         work_dir=settings.DATA_DIR / "work",
         children=env.SLOTS,
+        max_output_bytes=env.OUTPUT_MAX_BYTES,
     )
 
 

@@ -29,6 +29,7 @@ from apps.workflows.models import (
 )
 from apps.workflows.selectors.outcomes import totals
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, execution_outcomes, task_outcomes
+from apps.workflows.services import artifacts
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.requests import KEPT
 
@@ -201,5 +202,6 @@ RULES: tuple[Rule, ...] = (
     Rule(count=_count_logs, batches=_prune_logs),
     Rule(count=_count_executions, batches=_prune_executions),
     Rule(count=_count_versions, batches=_prune_versions),
+    artifacts.RULE,
 )
 """What costs least comes first; versions after the executions that ran them."""
