@@ -71,7 +71,9 @@ def _sections(
     if "parallel" in wanted:
         sections["parallel"] = tables.parallel(results, sizes)
     if "large" in wanted:
-        sections["large"] = tables.large(results, sizes)
+        sections["large"] = tables.large(results)
+    if "profile" in wanted:
+        sections["profile"] = tables.profile(results, sizes)
     if wanted & {"idle", "latency"}:
         sections["quiet"] = tables.quiet(results, sizes)
     if others:

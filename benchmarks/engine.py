@@ -1,6 +1,6 @@
 """The shapes on one database, given by the environment, in a process of its own. Its last line is JSON by shape.
 
-Parts that take long (`idle`, `latency`, `large`) are repeated at most three times.
+Parts that take long are repeated less: `idle` and `latency` at most three times, `large` and `profile` once.
 """
 
 import argparse
@@ -36,12 +36,15 @@ def run(shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int) -> di
     """The figures by shape, and what a commit costs here."""
     from django.core.management import call_command
 
-    from benchmarks import limits
+    from benchmarks import hot_path, limits
 
     call_command("migrate", verbosity=0)
     found: dict[str, Any] = {"commit": limits.commits(sizes), "version": limits.version()}
+    if "profile" in shapes:  # before there are workers, which would take its tasks
+        sys.stderr.write("  profile\n")
+        found["profile"] = hot_path.measure(sizes)
     with running(workers) as installation:
-        for shape in shapes:
+        for shape in (shape for shape in shapes if shape != "profile"):
             sys.stderr.write(f"  {shape}\n")
             found[shape] = _one(shape, installation, sizes, repeat=repeat)
     return found
@@ -59,7 +62,7 @@ def _one(shape: str, installation: Installation, sizes: Sizes, *, repeat: int) -
         case "latency":
             return [quiet.latency(sizes) for _ in few]
         case "large":
-            return [large.measure(installation, sizes) for _ in few]
+            return large.measure(installation, sizes)
         case _:
             return steps.measure(shape, sizes, repeat=repeat)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from apps.accounts.models import User
@@ -13,6 +14,7 @@ LOOK_SECONDS = 0.05
 GIVE_UP_SECONDS = 900.0
 
 
+@cache
 def caller() -> User:
     """Whose workflows these are."""
     return User.objects.get_or_create(username="bench")[0]

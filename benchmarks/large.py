@@ -38,12 +38,17 @@ class Memory(threading.Thread):
         return self.most
 
 
-def measure(installation: Installation, sizes: Sizes) -> dict[str, Any]:
+def measure(installation: Installation, sizes: Sizes) -> list[dict[str, Any]]:
+    """For each size, the smallest first: the memory of an installation does not shrink again."""
+    return [_measure(installation, count) for count in sizes.large]
+
+
+def _measure(installation: Installation, count: int) -> dict[str, Any]:
     """Milliseconds a step over all, in the first tenth and in the last; the memory, pages about it included."""
     workflow = made(LARGE)
     memory = Memory(installation)
     memory.start()
-    began = start(workflow, inputs={"numbers": list(range(sizes.large))})
+    began = start(workflow, inputs={"numbers": list(range(count))})
     [execution] = wait_for([began.pk])
     for page in (
         f"progress/{execution.pk}",
@@ -52,7 +57,7 @@ def measure(installation: Installation, sizes: Sizes) -> dict[str, Any]:
     ):
         with urllib.request.urlopen(f"{installation.url}/{page}", timeout=60) as answer:  # noqa: S310 (our own server)
             answer.read()
-    return {**_tenths(execution, sizes.large), "memory": memory.end()}
+    return {"count": count, **_tenths(execution, count), "memory": memory.end()}
 
 
 def _tenths(execution: Execution, count: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 PUBLIC = ("sequence", "parallel", "chain", "fan-out", "independent")
 """Shapes that every system is given."""
-OWN = ("latency", "idle", "large")
+OWN = ("profile", "latency", "idle", "large")
 ALL = (*PUBLIC, *OWN)
 STEPS_OF_INDEPENDENT = 3
 
@@ -23,7 +23,7 @@ class Sizes:
     fan_out: int = 1000
     independent: int = 200
     latency: int = 100
-    large: int = 100_000
+    large: tuple[int, ...] = (1_000, 10_000, 100_000)
     idle_seconds: float = 20.0
     settle_seconds: float = 5.0
     commits: int = 1000
@@ -55,8 +55,8 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    sequence=5, parallel=4, parallel_n=22, chain=10, fan_out=20, independent=5, latency=5, large=300, idle_seconds=2.0,
-    settle_seconds=1.0, commits=50, limit_seconds=90.0,
+    sequence=5, parallel=4, parallel_n=22, chain=10, fan_out=20, independent=5, latency=5, large=(300, 600),
+    idle_seconds=2.0, settle_seconds=1.0, commits=50, limit_seconds=90.0,
 )  # fmt: skip
 """To see that everything runs: its figures mean nothing."""
 

@@ -84,27 +84,37 @@ def _ratio_of_pairs(ours: Sequence[float], plain: Sequence[float]) -> str:
     return spread(a / b for a, b in zip(ours, plain, strict=True))
 
 
-def large(results: Results, sizes: Sizes) -> str:
-    """The execution with very many steps."""
-    rows = []
-    for name, found in results.items():
-        if runs := found.get("large"):
-            rows.append((
-                name,
-                *(spread((run[part] for run in runs), 3) for part in ("all", "first", "last")),
-                spread(run["last"] / run["first"] for run in runs),
-                *(_memory(runs, role) for role in ("worker", "server")),
-            ))  # fmt: skip
+def large(results: Results) -> str:
+    """One execution of very many steps."""
+    rows = [
+        (f"{run['count']:,}", name, *(f"{run[part]:.3f}" for part in ("all", "first", "last")),
+         f"{run['last'] / run['first']:.2f}", *(_memory(run, role) for role in ("worker", "server")))
+        for name, found in results.items() for run in found.get("large", [])
+    ]  # fmt: skip
     head = (
-        f"{sizes.large:,} items of one step on", "ms a step", "of the first tenth", "of the last", "last / first",
+        "items of one step", "database", "ms a step", "of the first tenth", "of the last", "last / first",
         "largest worker, MB (of that private)", "server, MB (of that private)",
     )  # fmt: skip
     return table(head, rows)
 
 
-def _memory(runs: Sequence[Mapping[str, Any]], role: str) -> str:
-    resident, own = (max(run["memory"][role][part] for run in runs) for part in (0, 1))
+def _memory(run: Mapping[str, Any], role: str) -> str:
+    resident, own = run["memory"][role]
     return f"{resident:.0f} ({own:.0f})"
+
+
+def profile(results: Results, sizes: Sizes) -> str:
+    """Microseconds a step inside the ledger, part by part, and how far that is from the database's own commits."""
+    columns = [(name, shape, parts) for name, found in results.items() for shape, parts in found["profile"].items()]
+    names = dict.fromkeys(part for _, _, parts in columns for part in parts)
+    by_weight = sorted(names, key=lambda part: -sum(parts.get(part, 0.0) for _, _, parts in columns))
+    rows = [(part, *(f"{parts.get(part, 0.0):.0f}" for _, _, parts in columns)) for part in by_weight]
+    rows.append(("**all**", *(f"**{sum(parts.values()):.0f}**" for _, _, parts in columns)))
+    rows.append((
+        "in commits of one row",
+        *(f"{sum(parts.values()) / 1000 / median(results[name]['commit']):.2f}" for name, _, parts in columns),
+    ))  # fmt: skip
+    return table(("µs a step", *(f"{sizes.title(shape)}, {name}" for name, shape, _ in columns)), rows)
 
 
 def quiet(results: Results, sizes: Sizes) -> str:

@@ -99,13 +99,22 @@ class Environment(BaseModel):
     )
     CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
     WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
-    VOLUME_ROOTS: Names = Field((), description="Host directories that containers may mount.")
+    VOLUME_ROOTS: Names = Field(
+        (), description="Host directories beneath which containers may mount what they name; empty: none."
+    )
     PROCESS_STEPS: Literal["trusted", "sandboxed", "off", ""] = Field(
         "", description="Whether commands run as processes of the host. Development: `trusted`; production: `off`."
     )
     CONTAINER_RUNTIME: Literal["dagger", "docker", "none", ""] = Field(
-        "", description="What runs container steps; empty: `none` in this version."
+        "",
+        description="What runs container steps; empty: `dagger` where a session is configured, `docker` where its "
+        "socket answers, else `none`.",
     )
+    DOCKER_HOST: str = Field(
+        "", description="API of Docker or Podman, `unix:///path` or `tcp://host:port`; empty: their usual sockets."
+    )
+    DAGGER_SESSION_PORT: int = Field(0, ge=0, le=65535, description="Port of a Dagger session on this host; 0: none.")
+    DAGGER_SESSION_TOKEN: str = Field("", description="Token of that session.")
     HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
     DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
@@ -123,6 +132,22 @@ class Environment(BaseModel):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             ipaddress.ip_network(name, strict=False)  # raises ValueError naming it
+        return value
+
+    @field_validator("VOLUME_ROOTS", mode="after")
+    @classmethod
+    def _roots(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for root in value:
+            if not root.startswith("/") or not root.strip("/"):
+                raise ValueError(f"{root!r}: name absolute directories, such as `/srv/data`, and never `/` itself")
+        return value
+
+    @field_validator("DOCKER_HOST", mode="after")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        where = urlsplit(value)
+        if value and not (where.path if where.scheme == "unix" else where.scheme == "tcp" and where.hostname):
+            raise ValueError("give `unix:///path/of/the.sock` or `tcp://host:port`")
         return value
 
     @field_validator("VAULT_KEYS", mode="after")

@@ -33,14 +33,21 @@ class Options:
 
     `work_dir` is where private working directories are made; sizes are in bytes, `max_log_bytes` per attempt;
     `children` is how many synchronous callables run at once; `http_allowed_hosts` are `host` or `host:port` that an
-    HTTP step may reach although their address is internal. `process_steps="sandboxed"` is known, but no step is
-    performed under it in this version.
+    HTTP step may reach although their address is internal. `volume_roots` are the directories of the host that
+    containers may mount; `docker_host`, `dagger_port` and `dagger_token` say where the runtime is; `installation`
+    tells the containers of this installation from those of others on the same runtime. `process_steps="sandboxed"` is
+    known, but no step is performed under it in this version.
     """
 
     work_dir: Path
     process_steps: Literal["trusted", "off", "sandboxed"] = "off"
     callable_modules: tuple[str, ...] = ()
     container_runtime: Literal["none", "dagger", "docker"] = "none"
+    volume_roots: tuple[Path, ...] = ()
+    docker_host: str = ""
+    dagger_port: int | None = None
+    dagger_token: str = field(default="", repr=False)
+    installation: str = ""
     http_allowed_hosts: frozenset[str] = field(default_factory=frozenset)
     max_output_bytes: int = 1 << 20
     max_log_bytes: int = 4 << 20

@@ -12,6 +12,9 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
+from apps.executors import Options
+from apps.executors.container import orphans
+from apps.workflows.selectors.performing import executor_options, held
 from apps.workflows.services import notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
@@ -21,6 +24,7 @@ LEAST_SECONDS = 0.1
 PRUNE_SECONDS = 3600.0
 PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
+CONTAINER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,31 @@ def _prune() -> None:
     retention.run(database_now(), budget_seconds=PRUNE_BUDGET_SECONDS)
 
 
+def remove_orphans(options: Options) -> int:
+    """Remove the containers whose attempt nobody holds any more; gives how many. Their workers died, or lost them."""
+    boxes = orphans.found(options)
+    if not boxes:
+        return 0
+    # Listed before it is asked who holds what: a container is made under a lease, so none of these is too new.
+    live = held((box.task_key, box.attempt) for box in boxes)
+    left = [box for box in boxes if (box.task_key, box.attempt) not in live]
+    count = orphans.remove(options, left) if left else 0
+    if count:
+        logger.warning("containers: removed %d that no worker holds any more", count)
+    return count
+
+
+def _sweep(options: Options) -> None:
+    """What an engine that does not answer keeps is for the next time."""
+    remove_orphans(options)
+
+
 def keepers() -> list[Keeper]:
     """One for each duty."""
+    options = executor_options()
+    containers = Duty("containers", lambda _ending: _sweep(options), CONTAINER_SECONDS)
     return [
+        *([Keeper(containers)] if options.container_runtime == "docker" else []),
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),

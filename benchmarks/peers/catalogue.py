@@ -24,7 +24,7 @@ PEERS = (
     Peer(
         name="Celery, Redis",
         script="on_celery.py",
-        requirements=("celery", "redis"),
+        requirements=("celery[redis]", "packaging"),  # kombu imports it and does not ask for it
         store="redis",
         durable="the queue, to within a second (append-only file)",
     ),

@@ -204,7 +204,7 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True  # development and the de
 ATTEMPT_MIDDLEWARE = ["apps.monitoring.tracing.around_attempt"] if ENV.DAGGER_TRACING_ENABLED else []
 
 PROCESS_STEPS = ENV.PROCESS_STEPS or "off"
-CONTAINER_RUNTIME = ENV.CONTAINER_RUNTIME or "none"
+CONTAINER_RUNTIME = ENV.CONTAINER_RUNTIME  # empty: what is there, looked for when it is needed
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
 LOGGING: dict[str, Any] = {

@@ -36,7 +36,8 @@ class Installation:
             **users_environment(),
             "PORT": str(self.port), "DATA_DIR": str(directory / "data"), "DATABASE_URL": url,
             "ADMIN_PASSWORD": PASSWORD, "LEASE_SECONDS": "5", "LOG_LEVEL": "WARNING",
-            "DAGGER_TRACING_ENABLED": "false", "CALLABLE_MODULES": "examples.callables", **environment,
+            "DAGGER_TRACING_ENABLED": "false", "CALLABLE_MODULES": "examples.callables", "CONTAINER_RUNTIME": "none",
+            **environment,
         }  # fmt: skip
         self.process = None
 

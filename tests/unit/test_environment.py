@@ -22,6 +22,13 @@ def test_unset_and_empty_are_the_same_and_have_defaults():
     assert (read({}).PORT, read({}).WORKERS, read({}).ANONYMOUS_ROLE) == (8000, 2, "")
 
 
+def test_where_containers_run_and_what_they_mount():
+    env = read({"DOCKER_HOST": "tcp://builder:2375", "VOLUME_ROOTS": "/srv/a,/srv/b", "DAGGER_SESSION_PORT": "8080"})
+    assert (env.DOCKER_HOST, env.VOLUME_ROOTS) == ("tcp://builder:2375", ("/srv/a", "/srv/b"))
+    assert env.DAGGER_SESSION_PORT == 8080
+    assert (read({}).DAGGER_SESSION_PORT, read({}).CONTAINER_RUNTIME) == (0, "")
+
+
 def test_lists_are_split():
     assert read({"ALLOWED_HOSTS": "a.example, b.example ,"}).ALLOWED_HOSTS == ("a.example", "b.example")
 
@@ -29,7 +36,10 @@ def test_lists_are_split():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "eighty"), ("PORT", "70000"), ("WORKERS", "-1"), ("LEASE_SECONDS", "0"), ("PROCESS_STEPS", "yes"),
-     ("RATE_LIMIT_USER", "many"), ("TRUSTED_PROXIES", "proxy.example"), ("BROWSABLE_API", "perhaps")],
+     ("RATE_LIMIT_USER", "many"), ("TRUSTED_PROXIES", "proxy.example"), ("BROWSABLE_API", "perhaps"),
+     ("VOLUME_ROOTS", "/srv/data, data"), ("VOLUME_ROOTS", "/"), ("DOCKER_HOST", "/var/run/docker.sock"),
+     ("DOCKER_HOST", "ssh://host"), ("DOCKER_HOST", "unix://"), ("DAGGER_SESSION_PORT", "70000"),
+     ("CONTAINER_RUNTIME", "lxc")],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_by_name(name, value):
     with pytest.raises(UnsafeEnvironment) as refused:

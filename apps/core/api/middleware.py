@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from apps.core.api.problems import MEDIA_TYPE, problem_response
+from apps.core.api.problems import MEDIA_TYPE, UNREACHABLE, problem_response
 from apps.core.errors import Invalid, PlatformError
 from apps.core.logs import current_request, request_id
 
@@ -75,8 +75,9 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """An error of ours as its answer; everything else is Django's (logged, then `handler500`)."""
-        return problem_response(request, exception) if isinstance(exception, PlatformError) else None
+        """An error of ours, or of the database, as its answer; all else is Django's (logged, then `handler500`)."""
+        foreseen = isinstance(exception, (PlatformError, *UNREACHABLE))
+        return problem_response(request, exception) if foreseen else None
 
 
 def _id_of(request: HttpRequest) -> str:

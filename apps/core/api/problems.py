@@ -5,6 +5,7 @@ An answer says what was wrong and how to fix it, and never where in the program 
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core import exceptions as django_errors
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist
@@ -64,7 +66,14 @@ _DEFAULTS: Mapping[int, tuple[str, str]] = {
     413: ("too_large", "The body is larger than allowed."),
     429: ("rate_limited", "Too many requests; wait as long as Retry-After says."),
     500: ("internal_error", "Something went wrong on our side; quote the request_id when you report it."),
+    503: ("database_unavailable", "The database does not answer; try again as Retry-After says."),
+    507: ("storage_full", "The database's disk is full, and nothing was changed; try again when there is room."),
 }
+
+UNREACHABLE = (OperationalError, InterfaceError)
+"""The database is away, or cannot take it now. Nothing was changed, or (a lost answer) the same request may be sent
+again: with an `Idempotency-Key` it has one effect."""
+_RETRY_SECONDS = {503: "2", 507: "30"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,8 @@ def describe(error: BaseException) -> Description | None:
         return _of_drf(error)
     if isinstance(error, django_errors.ValidationError):
         return Description(status=400, code="invalid", detail="What was sent is not valid.", problems=_of_django(error))
+    if isinstance(error, UNREACHABLE):
+        return _of_database(error)
     for kind, status, headers in _DJANGO:
         if isinstance(error, kind):
             return _plain(status, headers=headers)
@@ -161,8 +172,12 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:  # n
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    """Django's answer to an error nobody foresaw; Django has logged the traceback under the same request id."""
-    return problem_response(request, RuntimeError())
+    """Django's answer to an error nobody foresaw; Django has logged the traceback under the same request id.
+
+    What a middleware met on its way to the database comes here as well, and is foreseen.
+    """
+    error = sys.exc_info()[1]
+    return problem_response(request, error if isinstance(error, UNREACHABLE) else RuntimeError())
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -191,6 +206,13 @@ def pointer(*parts: str | int) -> str:
 def _plain(status: int, *, headers: Mapping[str, str] | None = None) -> Description:
     code, detail = _DEFAULTS[status]
     return Description(status=status, code=code, detail=detail, headers=headers or {})
+
+
+def _of_database(error: Exception) -> Description:
+    full = "disk is full" in str(error) or getattr(error.__cause__, "sqlstate", "") == "53100"
+    status = 507 if full else 503
+    logging.getLogger(__name__).warning("the database %s: %s", "is full" if full else "does not answer", error)
+    return _plain(status, headers={"Retry-After": _RETRY_SECONDS[status]})
 
 
 def _of_platform(error: errors.PlatformError) -> Description:

@@ -24,7 +24,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._queue: int | None = None
+        self._queue: int | None = None  # the descriptor of the file that writers queue on
+        self._queued = False
 
     def get_connection_params(self) -> dict[str, Any]:
         """Django's parameters, with immediate transactions and the pragmas of this platform."""
@@ -45,14 +46,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _start_transaction_under_autocommit(self) -> None:
         self._enter_queue()
         try:
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stub leaves it out
+            with self.wrap_database_errors:
+                self.connection.execute("BEGIN IMMEDIATE")
         except BaseException:
             self._leave_queue()
             raise
 
     def _commit(self) -> None:
         try:
-            super()._commit()  # type: ignore[misc]  # the stub leaves it out
+            if self.connection is not None:
+                with self.wrap_database_errors:
+                    self.connection.commit()
         finally:
             self._leave_queue()
 
@@ -66,18 +70,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             super()._close()  # type: ignore[misc]  # the stub leaves it out
         finally:
-            self._leave_queue()
+            self._queued = False
+            if self._queue is not None:
+                descriptor, self._queue = self._queue, None
+                os.close(descriptor)  # which frees the lock
 
     def _enter_queue(self) -> None:
-        name = str(self.settings_dict["NAME"])
-        if self.is_in_memory_db() or self._queue is not None:
+        if self._queued:
             return
-        # A descriptor for each transaction's connection: flock belongs to the open file, so two connections of one
-        # process exclude each other as well. It is never inherited by a step's process.
-        self._queue = os.open(f"{name}-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        if self._queue is None:
+            if self.is_in_memory_db():
+                return
+            # A descriptor for each connection: flock belongs to the open file, so two connections of one process
+            # exclude each other as well. It is never inherited by a step's process.
+            name = f"{self.settings_dict['NAME']}-queue"
+            self._queue = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._queue, fcntl.LOCK_EX)
+        self._queued = True
 
     def _leave_queue(self) -> None:
-        if self._queue is not None:
-            descriptor, self._queue = self._queue, None
-            os.close(descriptor)
+        if self._queued and self._queue is not None:
+            self._queued = False
+            fcntl.flock(self._queue, fcntl.LOCK_UN)

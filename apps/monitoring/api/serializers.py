@@ -34,5 +34,9 @@ class RuntimeSerializer(serializers.Serializer[Any]):
     """What runs container steps."""
 
     runtime = serializers.ChoiceField(choices=["dagger", "docker", "none"])
-    available = serializers.BooleanField()
-    reason = serializers.CharField()
+    available = serializers.BooleanField(help_text="Whether the engine answers.")
+    reason = serializers.CharField(help_text="What is so, and where it is not available the fix.")
+    engine = serializers.CharField(help_text="What answers; empty where nothing does.")
+    version = serializers.CharField(help_text="Its version.")
+    api_version = serializers.CharField(help_text="Of a Docker-compatible API: the version that it speaks.")
+    sdk_version = serializers.CharField(help_text="Of a Dagger engine: the version of the SDK installed here.")

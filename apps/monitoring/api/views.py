@@ -117,8 +117,8 @@ class DaggerStatusView(GenericAPIView):
 
     @extend_schema(operation_id="monitoring_dagger_status")
     def get(self, request: Request) -> Response:  # noqa: ARG002
-        """Which runtime is configured for container steps, whether they can be performed, and why not."""
-        return Response(self.get_serializer(runtime.status()).data)
+        """What runs container steps, the engine's version and whether it answers, and if not what to do."""
+        return Response(self.get_serializer(runtime.engine()).data)
 
 
 class LiveView(GenericAPIView):

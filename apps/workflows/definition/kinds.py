@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apps.workflows.engine.expressions import ExpressionError, references
+
 KEYED_KINDS = ("python", "http", "llm", "agent", "workflow", "approval", "wait")
 
 # What else a kind makes use of; on any other kind these keys would be silently ignored.
-COMMAND_KEYS = ("image", "command", "environment", "volumes", "resources")
+_CONTAINER_ONLY = ("resources", "user", "network", "registry", "engine_cache")
+COMMAND_KEYS = ("image", "command", "environment", "volumes", "caches", *_CONTAINER_ONLY)
 USED_KEYS: Mapping[str, frozenset[str]] = {
     "container": frozenset(COMMAND_KEYS),
     "process": frozenset({"command", "environment"}),
@@ -47,13 +50,7 @@ def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str,
         case "process":
             return {"command": step["command"], "environment": _environment(step, container_config)}
         case "container":
-            own = step.get("image")
-            config = {
-                "image": container_config.get("image") if own is None else own,
-                "environment": _environment(step, container_config),
-                "volumes": [*sequence(container_config.get("volumes")), *sequence(step.get("volumes"))],
-            }
-            return config | {key: step[key] for key in ("command", "resources") if step.get(key) is not None}
+            return _container(step, container_config)
         case "wait" | "approval" | "workflow":
             return dict(mapping(step[kind]))
     return {}
@@ -71,14 +68,44 @@ def written_at(
     if kind not in USED_KEYS:
         return (*path, kind, *(loc if isinstance(step[kind], Mapping) else ()))
     match loc:
-        case ("image", *_) if step.get("image") is None:
+        case ("image" | "resources" | "user" | "network" | "registry" | "engine_cache" as key, *_) if (
+            step.get(key) is None
+        ):
             return "container_config", *loc
-        case ("environment", key, *_) if key not in mapping(step.get("environment")):
-            return "container_config", *loc
-        case ("volumes", int() as index, *rest):
-            shared = len(sequence(container_config.get("volumes")))
-            return ("container_config", *loc) if index < shared else (*path, "volumes", index - shared, *rest)
+        case ("environment" | "secrets", key, *rest):
+            own = key in mapping(step.get("environment"))
+            return (*path, "environment", key, *rest) if own else ("container_config", "environment", key, *rest)
+        case ("volumes" | "caches" as key, int() as index, *rest):
+            shared = len(sequence(container_config.get(key)))
+            return ("container_config", *loc) if index < shared else (*path, key, index - shared, *rest)
     return *path, *loc
+
+
+def _container(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for key in ("image", *_CONTAINER_ONLY):
+        value = container_config.get(key) if step.get(key) is None else step[key]
+        if value is not None or key == "image":
+            config[key] = value
+    config["volumes"] = [*sequence(container_config.get("volumes")), *sequence(step.get("volumes"))]
+    if caches := [*sequence(container_config.get("caches")), *sequence(step.get("caches"))]:
+        config["caches"] = caches
+    if step.get("command") is not None:
+        config["command"] = step["command"]
+    # Variables that hold a secret go apart, so that a runtime which can hide their values does.
+    environment = _environment(step, container_config)
+    secrets = {name: value for name, value in environment.items() if _tells_secret(value)}
+    config["environment"] = {name: value for name, value in environment.items() if name not in secrets}
+    return config | ({"secrets": secrets} if secrets else {})
+
+
+def _tells_secret(value: Any) -> bool:
+    if not isinstance(value, str) or "secrets" not in value:
+        return False
+    try:
+        return any(found.root == "secrets" for found in references(value))
+    except ExpressionError:
+        return False  # it is told as a mistake of its own
 
 
 def _python(value: Any) -> dict[str, Any]:

@@ -85,12 +85,35 @@ class Resources(Model):
     memory: str | None = Field(default=None, max_length=32, description='Memory with its unit: "512M", "2G".')
 
 
+class CacheVolume(Model):
+    """A directory that the runtime keeps between steps of this workflow."""
+
+    name: str = Field(min_length=1, max_length=64, description="Steps that name the same cache share it.")
+    target: str = Field(min_length=1, max_length=4096, description="Absolute path in the container.")
+
+
+class Registry(Model):
+    """Who pulls an image from its registry."""
+
+    username: str = Field(min_length=1, max_length=1000, description="Account at the registry.")
+    password: str = Field(min_length=1, max_length=100_000, description="Its password or token.")
+
+
+Network = Literal["default", "none"]
+
+
 class ContainerConfig(Model):
     """What every container step of this workflow starts from; `environment` holds for process steps too."""
 
     image: str | None = Field(default=None, min_length=1, max_length=500, description="Image of steps that name none.")
     environment: Environment = Field(default_factory=dict, description="Variables; a step's own ones win.")
     volumes: list[Volume] = Field(default_factory=list, max_length=100, description="Mounted before a step's own.")
+    caches: list[CacheVolume] = Field(default_factory=list, max_length=20, description="Caches beside a step's own.")
+    resources: Resources | None = Field(default=None, description="Limits of steps that name none.")
+    user: str | None = Field(default=None, max_length=200, description="User of steps that name none.")
+    network: Network | None = Field(default=None, description="Network of steps that name none.")
+    registry: Registry | None = Field(default=None, description="Credentials of steps that name none.")
+    engine_cache: bool | None = Field(default=None, description="What holds for steps that do not say.")
 
 
 class Retry(Model):
@@ -246,7 +269,12 @@ class Step(Model):
     )
     environment: Environment = Field(default_factory=dict, description="Variables of a container or process.")
     volumes: list[Volume] = Field(default_factory=list, max_length=100, description="Mounts of a container.")
+    caches: list[CacheVolume] = Field(default_factory=list, max_length=20, description="Caches of a container.")
     resources: Resources | None = Field(default=None, description="Limits of a container.")
+    user: str | None = Field(default=None, max_length=200, description='User of a container: "1000:1000".')
+    network: Network | None = Field(default=None, description="`none`: a container without a network.")
+    registry: Registry | None = Field(default=None, description="Credentials with which the image is pulled.")
+    engine_cache: bool | None = Field(default=None, description="Whether Dagger may answer from its own cache.")
     python: Annotated[PythonCall, BeforeValidator(_with_name, json_schema_input_type=str | PythonCall)] | None = Field(
         default=None, description="A registered callable."
     )

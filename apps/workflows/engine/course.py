@@ -115,6 +115,12 @@ class Course:
         self._signals: Mapping[str, Any] | None = None
         self._commands: list[Command] = []
 
+    def forget(self) -> None:
+        """Begin anew with the state and the tasks that are known: what else was read or made is of the past."""
+        for gathered in (self.outputs, self.items, self.changed, self.listed):
+            gathered.clear()
+        self.kept, self.facts, self.became_ready, self._signals = {}, [], [], None
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def known(self, tasks: Iterable[TaskState]) -> None:

@@ -137,6 +137,12 @@ class Graph:
         return {step: tuple(waiting) for step, waiting in found.items()}
 
     @cached_property
+    def alone(self) -> bool:
+        """Whether its executions touch no row but their own: nobody is told or held back, nothing is shared."""
+        shared = any(step.rate or step.cache or step.kind == "workflow" for step in self.steps.values())
+        return not (shared or self.notify or self.concurrency)
+
+    @cached_property
     def has_children(self) -> bool:
         """Whether a step is another workflow."""
         return any(step.kind == "workflow" for step in self.steps.values())

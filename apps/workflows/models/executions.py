@@ -31,14 +31,16 @@ class Trigger(models.TextChoices):
 class Execution(models.Model):
     """One run of one version.
 
-    `seq` is the number of the last event of its journal. `open_tasks` and `failed_tasks` are counts, kept so that a
-    report need not look at all tasks. `ready_at` is never later than the moment its next task may start, null when
-    none can (or may: it is paused, or held back by a limit); it moves back when some of its tasks were claimed. `rank`
-    is its place in the line of its workflow: `ready_at`, brought forward by its priority.
+    `seq` is the number of the last event of its journal; `revision` rises with every transaction that changes the
+    execution or a task of it, so whoever finds it unchanged knows all of it to be unchanged (but for deadlines of
+    leases, which only their owners move). `open_tasks` and `failed_tasks` are counts, kept so that a report need not
+    look at all tasks. `ready_at` is never later than the moment its next task may start, null when none can (or may: it
+    is paused, or held back by a limit); it moves back when some of its tasks were claimed. `rank` is its place in the
+    line of its workflow: `ready_at`, brought forward by its priority.
     """
 
     id = models.UUIDField(primary_key=True, default=new_execution_id, editable=False)
-    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="executions")
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="executions", db_index=False)
     version = models.ForeignKey(WorkflowVersion, on_delete=models.PROTECT, related_name="+")
     status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=states.Status.PENDING.value)
     priority = models.SmallIntegerField(default=0)
@@ -49,6 +51,7 @@ class Execution(models.Model):
     percent = models.FloatField(default=0.0)
     points = models.FloatField(default=0.0)  # the sum of its tasks' percentages
     seq = models.BigIntegerField(default=0)
+    revision = models.BigIntegerField(default=0)
     tasks_total = models.IntegerField(default=0)
     open_tasks = models.IntegerField(default=0)
     failed_tasks = models.IntegerField(default=0)

@@ -1,10 +1,17 @@
 """What this installation can perform: its executors, their configuration schemas and the callables they know."""
 
+import hashlib
+import hmac
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
+from uuid import UUID
 
 from django.conf import settings
 
 from apps.executors import Executors, Options
+from apps.executors.container import chosen
+from apps.workflows.models import Task
 
 
 def executor_options() -> Options:
@@ -13,12 +20,40 @@ def executor_options() -> Options:
     return Options(
         process_steps=settings.PROCESS_STEPS,
         callable_modules=env.CALLABLE_MODULES,
-        container_runtime=settings.CONTAINER_RUNTIME,
+        container_runtime=chosen(
+            settings.CONTAINER_RUNTIME, dagger_port=env.DAGGER_SESSION_PORT or None, docker_host=env.DOCKER_HOST
+        ),
+        volume_roots=tuple(Path(root) for root in env.VOLUME_ROOTS),
+        docker_host=env.DOCKER_HOST,
+        dagger_port=env.DAGGER_SESSION_PORT or None,
+        dagger_token=env.DAGGER_SESSION_TOKEN,
+        installation=_installation(),
         http_allowed_hosts=frozenset(env.HTTP_STEP_ALLOWED_HOSTS),
         work_dir=settings.DATA_DIR / "work",
         children=env.SLOTS,
         max_output_bytes=env.OUTPUT_MAX_BYTES,
     )
+
+
+def held(attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Which of these attempts, each a task's id and the fencing number of its lease, are under lease."""
+    wanted = set(attempts)
+    ids = {identity for task, _ in wanted if (identity := _uuid(task)) is not None}
+    rows = Task.objects.filter(id__in=ids, status="in_progress").values_list("id", "fence")
+    return {(str(task), fence) for task, fence in rows} & wanted
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+@cache
+def _installation() -> str:
+    """What all processes of this installation, and no other installation, call it; it tells nothing of the key."""
+    return hmac.new(settings.SECRET_KEY.encode(), b"installation", hashlib.sha256).hexdigest()[:24]
 
 
 @cache

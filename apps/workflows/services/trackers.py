@@ -202,6 +202,7 @@ class _Batch:
             workflow_id=workflow.pk,
             version_id=version.pk,
             seq=0,
+            revision=0,
             priority=0,
             trace_id=uuid.uuid4().hex,
             state=state,

@@ -3,7 +3,7 @@
 from django.db import DatabaseError, connection
 
 from apps.core.clock import database_now
-from apps.workflows.engine.types import Completed, Failed, Reject, Stopped
+from apps.workflows.engine.types import Completed, Failed, Progressed, Reject, Stopped
 from apps.workflows.services import leases
 from apps.workflows.services.ledger import Report, Wanted, turn
 
@@ -48,10 +48,13 @@ class Host:
     def _round(self):
         stopped = self.beat()
         reports = list(self.reports)
-        answer = turn(reports, self.wanted(self.slots - len(self.held) + len(reports)))
+        ended = sum(not isinstance(report.happening, Progressed) for report in reports)
+        answer = turn(reports, self.wanted(max(0, self.slots - len(self.held) + ended)))
         self.reports = []
         for report, told in zip(reports, answer.answers, strict=True):
-            self.held.pop(report.task_id, None)
+            if not isinstance(report.happening, Progressed):
+                self.held.pop(report.task_id, None)
+            self.heard(report, told)
             if isinstance(told, Reject):
                 self.refused.append((report, told))
         for task in answer.claimed:
@@ -63,6 +66,9 @@ class Host:
                 self.reports.append(Report(task_id=identity, happening=happening))
         return bool(reports or answer.claimed)
 
+    def heard(self, report, told):
+        """An answer to a report; who wants to know overrides it."""
+
     def wanted(self, slots):
         return Wanted(owner=self.name, slots=slots, lease_seconds=LEASE, idle=not self.held)
 
@@ -72,7 +78,6 @@ class Host:
         answer = leases.beat(owner=self.name, kind="worker", slots=self.slots, held=held, lease_seconds=LEASE)
         for task in answer.lost:
             self.held.pop(task, None)
-        self.reports = [report for report in self.reports if report.task_id in self.held]
         return set(answer.cancel)
 
     def chores(self):

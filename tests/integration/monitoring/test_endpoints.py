@@ -2,12 +2,16 @@
 
 import json
 import re
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 from django.db import OperationalError
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from apps.executors.container.engine import sdk_version
 from apps.monitoring import facts, families, health
 from tests.integration.monitoring.rows import make_execution, make_workflow
 
@@ -199,12 +203,58 @@ def test_liveness_asks_nothing_of_the_database(anonymous, django_assert_num_quer
         assert anonymous.get("/monitoring/health/live").status_code == 200
 
 
-@pytest.mark.parametrize("runtime", ["none", "dagger", "docker"])
-def test_the_runtime_is_told_honestly(runtime, reader, settings):
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("none", ["CONTAINER_RUNTIME=none", "DOCKER_HOST"]),
+        ("dagger", ["engine unavailable", "DAGGER_SESSION_PORT"]),
+        ("docker", ["engine unavailable", "/none.sock", "podman system service"]),
+    ],
+)
+def test_a_runtime_that_is_not_there_is_told_with_the_fix(runtime, words, reader, settings, set_env, tmp_path):
     settings.CONTAINER_RUNTIME = runtime
+    set_env(DOCKER_HOST=f"unix://{tmp_path}/none.sock", DAGGER_SESSION_PORT=0)
     answer = reader.get("/monitoring/dagger/status").json()
-    assert (answer["runtime"], answer["available"]) == (runtime, False)
-    assert "unavailable" in answer["reason"]
+    assert (answer["runtime"], answer["available"], answer["engine"]) == (runtime, False, "")
+    assert all(word in answer["reason"] for word in words)
+
+
+def test_the_engine_is_told_with_its_version(reader, outsider, settings, set_env):
+    engine = fake_engine()
+    with serving(engine) as port:
+        settings.CONTAINER_RUNTIME = ""
+        set_env(DAGGER_SESSION_PORT=port, DAGGER_SESSION_TOKEN="token")
+        answer = reader.get("/monitoring/dagger/status").json()
+        assert outsider.get("/monitoring/dagger/status").status_code == 403
+    assert (answer["runtime"], answer["available"], answer["engine"]) == ("dagger", True, "Dagger")
+    assert (answer["version"], answer["sdk_version"]) == (f"v{sdk_version()}", sdk_version())
+    assert "token" not in answer["reason"]
+
+
+def fake_engine():
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.dumps({"data": {"version": f"v{sdk_version()}"}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+@contextmanager
+def serving(handler):
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_the_openapi_document_describes_them_without_a_warning(reader, capsys):

@@ -275,6 +275,9 @@ def test_callables_and_executors_that_are_not_here_are_told(api, saved, worker, 
     assert "PROCESS_STEPS=trusted" in found["missing"][1]["message"]
     settings.PROCESS_STEPS = "trusted"
     assert ("b", "executor") not in missing(plan(api))
+    assert "DOCKER_HOST" in found["missing"][2]["message"]
+    settings.CONTAINER_RUNTIME = "docker"
+    assert ("c", "executor") not in missing(plan(api))
 
 
 def test_variables_are_told_where_they_are_not_offered_and_never_shown(api, saved, worker, settings, monkeypatch):

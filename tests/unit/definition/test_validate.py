@@ -241,7 +241,8 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         "id", "name", "description", "depends_on", "when", "on", "timeout_seconds", "retries", "retry_delay", "retry",
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
         "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
-        "total_timeout_seconds", "workflow", "approval", "wait",
+        "total_timeout_seconds", "workflow", "approval", "wait", "caches", "user", "network", "registry",
+        "engine_cache",
     }  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""What a step needs that is not there now. Reads rows and settings; asks nobody over a network."""
+"""What a step needs that is not there now. Reads rows and settings.
+
+It asks nobody, but for the socket of Docker or Podman where CONTAINER_RUNTIME leaves open what runs containers.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,9 +128,9 @@ class Installation:
                 f"commands are switched off here (PROCESS_STEPS={processes}): set PROCESS_STEPS=trusted where every "
                 "author of a workflow is trusted, or use a `python` step",
             )
-        elif kind == "container":
-            fix = "this version drives no container runtime: use a process or python step"
-            yield "executor", f"the image cannot be run (CONTAINER_RUNTIME={runtime}): {fix}"
+        elif kind == "container" and runtime == "none":
+            fix = "set DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN, or DOCKER_HOST"
+            yield "executor", f"the image cannot be run (CONTAINER_RUNTIME=none): {fix}"
 
     def callable(self, kind: str, config: Mapping[str, Any]) -> Iterator[Finding]:
         """Whether the callable of a python step is known."""

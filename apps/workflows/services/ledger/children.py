@@ -69,6 +69,7 @@ def new_execution(
         workflow_id=version.workflow_id,
         version_id=version.pk,
         seq=0,
+        revision=0,
         priority=priority,
         trace_id=origin.trace_id,
         state=state,

@@ -50,8 +50,6 @@ class Kept(Generic[Value]):
 
 _lists = Kept[Sequence[Any]](16)
 _inputs = Kept[Mapping[str, Any]](16)
-versions = Kept[UUID](4096)
-"""By execution, its version: so that the neighbours of a task are known before its execution is read."""
 
 
 def list_of(cursor: sql.Cursor, task: UUID) -> Sequence[Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from apps.core.clock import carried_now
 from apps.workflows.engine.course import Course
 from apps.workflows.engine.graph import Graph, StepSpec
 from apps.workflows.engine.ids import item_of, item_ordinal, step_of, task_id
@@ -19,24 +20,54 @@ from apps.workflows.services.ledger import children, kept, results, sql
 
 
 class Held(Course):
-    """One execution under its lock: its course, and how it was read."""
+    """One execution under its lock: its course, and how it was read.
+
+    What it knows when its transaction is committed holds for as long as the execution's revision does: so whoever
+    writes it again may go on from there (`settle`, `go_on`).
+    """
 
     def __init__(self, unit: "Unit", row: sql.ExecutionRow) -> None:
-        graph = graph_of(row.version_id)
         super().__init__(
-            graph,
+            graph_of(row.version_id),
             row.state,
-            _Rows(unit, row, graph),
+            _Rows(self),
             now=unit.now,
-            inputs=lambda: row.birth.inputs if row.birth else kept.inputs_of(unit.cursor, row.id),
+            inputs=self._read_inputs,
             environment=allowed_environment(),
         )
+        self.unit = unit
         self.row = row
         self.had_ready = row.state.ready_at is not None  # others of its tasks could be claimed before this transaction
-        self.read_fence: dict[str, int] = {}  # of tasks that are rows already
+        self.as_read: dict[str, TaskState] = {}  # the tasks that are rows already
         self.claimed = False
         self.dirty = row.birth is not None
+        self.undisturbed = True  # while it was known here nobody else has written it
         self._ids: dict[str, UUID] = {}
+
+    def settle(self) -> None:
+        """Its transaction is committed: keep what is not over, forget what was of this transaction only."""
+        row = self.row
+        row.revision += 1 if self.dirty else 0
+        row.was, row.birth = row.state, None
+        for name in self.changed:
+            task = self.tasks[name]
+            if task.status in TERMINAL:
+                del self.tasks[name]
+                self.as_read.pop(name, None)
+                self._ids.pop(name, None)
+            else:
+                self.tasks[name] = self.as_read[name] = task if task.outputs is None else task._replace(outputs=None)
+        self.forget()
+        self.claimed = self.dirty = False
+
+    def go_on(self, unit: "Unit") -> None:
+        """Another transaction begins with what is known."""
+        self.unit, self.now = unit, unit.now
+        self.had_ready = self.state.ready_at is not None
+        self.undisturbed = True  # a stranger's change is in the past
+
+    def _read_inputs(self) -> Mapping[str, Any]:
+        return self.row.birth.inputs if self.row.birth else kept.inputs_of(self.unit.cursor, self.row.id)
 
     def accept(self, decision: Decision) -> Decision:
         """As every course; and the row is to be written."""
@@ -55,7 +86,7 @@ class Held(Course):
         for row in rows:
             name = row.state.step_id
             self._ids[name] = row.id
-            self.read_fence.setdefault(name, row.state.fence)
+            self.as_read.setdefault(name, row.state)
             self.tasks.setdefault(name, row.state)
 
     def task_id(self, name: str) -> UUID:
@@ -68,9 +99,9 @@ class Held(Course):
     def changes(self) -> Iterator[sql.Change]:
         """The tasks that are to be written."""
         for name in self.changed:
-            fence = self.read_fence.get(name)
-            item = self.items.get(name) if fence is None or name in self.listed else None
-            yield sql.Change(self.task_id(name), self.row.id, self.tasks[name], fence, item)
+            before = self.as_read.get(name)
+            item = self.items.get(name) if before is None or name in self.listed else None
+            yield sql.Change(self.task_id(name), self.row.id, self.tasks[name], before, item)
 
     def number_facts(self) -> Iterator[tuple[UUID, int, Fact]]:
         """Its new journal lines with their numbers."""
@@ -88,70 +119,90 @@ def id_of(execution: UUID, graph: Graph, name: str) -> UUID:
 class _Rows:
     """The rows of one execution, as its course asks for them (`engine.course.Store`)."""
 
-    def __init__(self, unit: "Unit", row: sql.ExecutionRow, graph: Graph) -> None:
-        self._unit, self._row, self._graph = unit, row, graph
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    @property
+    def _cursor(self) -> sql.Cursor:
+        return self._held.unit.cursor
 
     def _ids(self, names: Iterable[str]) -> dict[UUID, str]:
-        return {id_of(self._row.id, self._graph, name): name for name in names}
+        return {self._held.task_id(name): name for name in names}
 
     def tasks(self, names: Iterable[str]) -> Iterable[TaskState]:
         """Those of these tasks that are rows."""
-        rows = sql.tasks(self._unit.cursor, self._ids(names))
-        self._unit.held[self._row.id].take(rows)
+        rows = sql.tasks(self._cursor, self._ids(names))
+        self._held.take(rows)
         return [row.state for row in rows]
 
     def outputs(self, names: Iterable[str]) -> Mapping[str, Any]:
         """What these tasks left behind."""
         ids = self._ids(names)
-        return {ids[identity]: left for identity, left in sql.outputs(self._unit.cursor, ids).items()}
+        return {ids[identity]: left for identity, left in sql.outputs(self._cursor, ids).items()}
 
     def items(self, names: Iterable[str]) -> Mapping[str, Any]:
         """What these tasks are about."""
         ids = self._ids(names)
-        return {ids[identity]: item for identity, item in sql.items(self._unit.cursor, ids).items()}
+        return {ids[identity]: item for identity, item in sql.items(self._cursor, ids).items()}
 
     def list_of(self, step: str) -> Sequence[Any]:
         """The list of an opened step."""
-        return kept.list_of(self._unit.cursor, id_of(self._row.id, self._graph, step))
+        return kept.list_of(self._cursor, self._held.task_id(step))
 
     def signals(self) -> Mapping[str, Any]:
         """The signals that have come."""
-        return sql.signals(self._unit.cursor, self._row.id)
+        return sql.signals(self._cursor, self._held.row.id)
 
     def result(self, digest: str) -> tuple[Any, str] | None:
         """A kept result."""
-        return results.find(self._row.workflow_id, digest, now=self._unit.now)
+        return results.find(self._held.row.workflow_id, digest, now=self._held.now)
 
     def keep(self, digest: str, outputs: Any, ttl: float) -> None:
         """Keep a result."""
-        results.keep(self._row, digest, outputs, until=self._unit.now + timedelta(seconds=ttl))
+        results.keep(self._held.row, digest, outputs, until=self._held.now + timedelta(seconds=ttl))
 
     def start_child(self, name: str, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Start another workflow as this task."""
-        return children.start_child(self._unit, self._unit.held[self._row.id], name, config)
+        return children.start_child(self._held.unit, self._held, name, config)
 
 
 class Unit:
     """A unit of work over locked executions. Decisions go in, one set of statements comes out at `flush`."""
 
-    def __init__(self, cursor: sql.Cursor, now: datetime) -> None:
+    def __init__(self, cursor: sql.Cursor, *, locks: bool = True) -> None:
         self.cursor = cursor
-        self.now = now
+        self.now = carried_now()
         self.held: dict[UUID, Held] = {}
+        self._locks = locks  # before it writes; else with it
         self.looked = True  # at the line, where that was wanted
         self.line_goes_on = False  # more executions may stand in line than were looked at
 
     @classmethod
-    def of(cls, cursor: sql.Cursor, executions: Iterable[UUID], near: Iterable[UUID] = ()) -> "Unit":
-        """A unit over these executions, locked all at once in the order of their ids, with these tasks of theirs.
+    def of(cls, cursor: sql.Cursor, executions: Iterable[UUID], known: Mapping[UUID, Held] | None = None) -> "Unit":
+        """A unit over these executions, locked all at once in the order of their ids. Others may follow by `hold`.
 
-        Others may follow by `hold`.
+        What is `known` of those that nobody else has written since is taken over.
         """
-        rows, tasks, now = sql.look(cursor, executions, near)
-        unit = cls(cursor, now)
+        known = known or {}
+        rows, unchanged = sql.lock_executions(cursor, executions, {i: held.row.revision for i, held in known.items()})
+        unit = cls(cursor)  # its time is not before the locks
         unit.hold(rows)
-        unit.take(row for row in tasks if row.execution_id in unit.held)
+        for identity in known.keys() & unit.held.keys():
+            unit.held[identity].undisturbed = False
+        unit._go_on(known[identity] for identity in unchanged)
         return unit
+
+    @classmethod
+    def at_once(cls, cursor: sql.Cursor, known: Mapping[UUID, Held]) -> "Unit":
+        """A unit without a transaction: what it writes is one statement, which locks and compares before it writes."""
+        unit = cls(cursor, locks=False)
+        unit._go_on(known.values())
+        return unit
+
+    def _go_on(self, known: Iterable[Held]) -> None:
+        for held in known:
+            held.go_on(self)
+            self.held[held.row.id] = held
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +211,6 @@ class Unit:
         for row in rows:
             if row.id not in self.held:
                 self.held[row.id] = Held(self, row)
-                kept.versions.put(row.id, row.version_id)
 
     def take(self, rows: Iterable[sql.TaskRow]) -> list[sql.TaskRow]:
         """Take in tasks of held executions; what is known already stays as this transaction has changed it."""
@@ -204,8 +254,14 @@ class Unit:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def flush(self, logs: Iterable[tuple[UUID, int, int, str, str]] = ()) -> None:
-        """Write everything, and these log lines (task, fence, number, stream, text)."""
+    def flush(
+        self, logs: Iterable[tuple[UUID, int, int, str, str]] = (), ahead: Iterable[tuple[UUID, str]] = ()
+    ) -> None:
+        """Write everything, and these log lines (task, fence, number, stream, text).
+
+        The tasks `ahead`, by execution and name, are those that will be asked for next: they are read where that costs
+        nothing.
+        """
         dirty = [held for held in self.held.values() if held.dirty]
         self._mend_the_line(dirty)
         for held in dirty:
@@ -217,7 +273,10 @@ class Unit:
             events=[line for held in dirty for line in held.number_facts()],
             logs=list(logs),
         )
-        sql.write(self.cursor, batch)
+        unknown = [
+            self.held[execution].task_id(name) for execution, name in ahead if name not in self.held[execution].tasks
+        ]
+        self.take(sql.write(self.cursor, batch, ahead=unknown, lock=not self._locks))
         children.follow_up(held for held in dirty if held.facts and held.state.status in TERMINAL)
 
     def next_due(self) -> datetime | None:
@@ -240,14 +299,14 @@ class Unit:
 
 
 @contextmanager
-def unit_of(executions: Iterable[UUID], near: Iterable[UUID] = ()) -> Iterator[Unit]:
-    """One transaction over these executions, locked in the order of their ids, with these tasks of theirs read.
+def unit_of(executions: Iterable[UUID], known: Mapping[UUID, Held] | None = None) -> Iterator[Unit]:
+    """One transaction over these executions, locked in the order of their ids.
 
     Committed when the block ends; `flush` is the caller's. Raises `sql.FencedError` when a row was not as it had been
     read.
     """
     with transaction.atomic(), sql.statements() as cursor:
-        yield Unit.of(cursor, executions, near)
+        yield Unit.of(cursor, executions, known)
 
 
 def lease_until(now: datetime, seconds: float) -> datetime:

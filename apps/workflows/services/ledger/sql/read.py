@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from apps.core.clock import database_now
 from apps.workflows.engine.ids import ordinal_of
 from apps.workflows.engine.states import Status
 from apps.workflows.engine.types import ExecutionState, TaskState
@@ -43,52 +42,70 @@ _TASK_STATE = (
 
 
 _EXECUTION = (
-    "SELECT id, workflow_id, version_id, seq, priority, trace_id, parent_task_id, concurrency_key,"
+    "SELECT id, revision, workflow_id, version_id, seq, priority, trace_id, parent_task_id, concurrency_key,"
     f" {_EXECUTION_STATE} FROM workflows_execution"
 )
 
 
+_NOTHING: Mapping[UUID, int] = {}
+
+
 def _execution(row: Sequence[Any]) -> ExecutionRow:
-    identity, workflow, version, seq, priority, trace, parent, key = row[:8]
-    status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[8:18]
-    started, finished, error, held, owes = row[18:]
+    identity, revision, workflow, version, seq, priority, trace, parent, key = row[:9]
+    status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[9:19]
+    started, finished, error, held, owes = row[19:]
+    state = ExecutionState(
+        status=STATUS[status],
+        tasks_total=total,
+        open_tasks=opened,
+        failed_tasks=failed,
+        points=points,
+        percent=percent,
+        message=message,
+        ready_at=time_out(ready),
+        deadline_at=time_out(deadline),
+        cancel_requested_at=time_out(cancel),
+        started_at=time_out(started),
+        finished_at=time_out(finished),
+        error=json_out(error),
+        held=bool(held),
+        owes_parent=bool(owes),
+    )
     return ExecutionRow(
         uuid_out(identity),
         uuid_out(workflow),
         uuid_out(version),
         seq,
+        revision,
         priority,
         trace,
-        ExecutionState(
-            status=STATUS[status],
-            tasks_total=total,
-            open_tasks=opened,
-            failed_tasks=failed,
-            points=points,
-            percent=percent,
-            message=message,
-            ready_at=time_out(ready),
-            deadline_at=time_out(deadline),
-            cancel_requested_at=time_out(cancel),
-            started_at=time_out(started),
-            finished_at=time_out(finished),
-            error=json_out(error),
-            held=bool(held),
-            owes_parent=bool(owes),
-        ),
+        state,
         uuid_out(parent) if parent else None,
         key,
+        was=state,
     )
 
 
-def lock_executions(cursor: Cursor, ids: Iterable[UUID]) -> list[ExecutionRow]:
-    """The executions, locked in the order of their ids: everybody's order, so two transactions never wait in a ring."""
+def lock_executions(
+    cursor: Cursor, ids: Iterable[UUID], known: Mapping[UUID, int] = _NOTHING
+) -> tuple[list[ExecutionRow], list[UUID]]:
+    """The executions, locked in the order of their ids: everybody's order, so two transactions never wait in a ring.
+
+    Those whose revision is the one in `known` are given by their ids only.
+    """
     wanted = sorted(ids)
     if not wanted:
-        return []
+        return [], []
     where, values = _among(wanted)
     cursor.execute(f"{_EXECUTION} WHERE id {where} ORDER BY id{'' if is_sqlite() else ' FOR UPDATE'}", values)
-    return [_execution(row) for row in cursor.fetchall()]
+    rows, unchanged = [], []
+    for row in cursor.fetchall():
+        identity = uuid_out(row[0])
+        if known.get(identity) == row[1]:
+            unchanged.append(identity)
+        else:
+            rows.append(_execution(row))
+    return rows, unchanged
 
 
 def _among(ids: Iterable[UUID]) -> tuple[str, list[Any]]:
@@ -116,6 +133,14 @@ _IN_FLIGHT = (
     "SELECT e.workflow_id, count(*) FROM workflows_task t JOIN workflows_execution e ON e.id = t.execution_id"
     " WHERE t.lease_expires_at IS NOT NULL GROUP BY e.workflow_id"
 )
+
+
+def something_waits(cursor: Cursor, *, now: datetime) -> bool:
+    """Whether an execution stands in line whose next task may start now. Asked without a lock or a transaction."""
+    cursor.execute("SELECT 1 FROM workflows_execution WHERE ready_at <= %s LIMIT 1", [time_in(now)])
+    return cursor.fetchone() is not None
+
+
 MAX_WAITING = 256  # workflows among which one claim chooses
 
 
@@ -173,10 +198,11 @@ def lock_line(cursor: Cursor, workflow: UUID, *, now: datetime, limit: int, lane
 
 
 STATUS = {status.value: status for status in Status}
-_TASK = f"SELECT id, execution_id, {_TASK_STATE} FROM workflows_task"
+SELECT_TASK = f"SELECT id, execution_id, {_TASK_STATE} FROM workflows_task"
 
 
-def _task(row: Sequence[Any]) -> TaskRow:
+def task_row(row: Sequence[Any]) -> TaskRow:
+    """A row of `SELECT_TASK`."""
     identity, execution, step, status, queue, lane, waiting, met, fence, failures, losses, ready = row[:12]
     waiting_for, due, ends, items, next_item, owner, expires, percent, message, started, finished, error = row[12:]
     key = uuid_out(identity)
@@ -212,8 +238,8 @@ def _task(row: Sequence[Any]) -> TaskRow:
 
 
 def _tasks(cursor: Cursor, where: str, values: Sequence[Any]) -> list[TaskRow]:
-    cursor.execute(f"{_TASK} WHERE {where}", values)
-    return [_task(row) for row in cursor.fetchall()]
+    cursor.execute(f"{SELECT_TASK} WHERE {where}", values)
+    return [task_row(row) for row in cursor.fetchall()]
 
 
 def tasks(cursor: Cursor, ids: Iterable[UUID]) -> list[TaskRow]:
@@ -240,12 +266,12 @@ def open_tasks(cursor: Cursor, execution: UUID) -> list[TaskRow]:
 def ready_tasks(cursor: Cursor, shares: Mapping[UUID, int], *, now: datetime, lanes: Lanes | None) -> list[TaskRow]:
     """Of each of these executions at most so many tasks that may be claimed now, in the order of their definition."""
     where, values = _lane_condition(lanes, now)
-    one = f"{_TASK} WHERE execution_id = %s AND {where} ORDER BY ready_at, id LIMIT %s"
+    one = f"{SELECT_TASK} WHERE execution_id = %s AND {where} ORDER BY ready_at, id LIMIT %s"
     cursor.execute(
         " UNION ALL ".join([f"SELECT * FROM ({one}) AS e{number}" for number in range(len(shares))]),
         [value for identity, share in shares.items() for value in (uuid_in(identity), *values, share)],
     )
-    return [_task(row) for row in cursor.fetchall()]
+    return [task_row(row) for row in cursor.fetchall()]
 
 
 def next_ready(cursor: Cursor, execution: UUID, beside: Iterable[UUID]) -> datetime | None:
@@ -292,20 +318,3 @@ def inputs(cursor: Cursor, execution: UUID) -> dict[str, Any]:
     cursor.execute("SELECT inputs FROM workflows_execution WHERE id = %s", [uuid_in(execution)])
     row = cursor.fetchone()
     return json_out(row[0]) if row else {}
-
-
-def look(
-    cursor: Cursor, executions: Iterable[UUID], near: Iterable[UUID]
-) -> tuple[list[ExecutionRow], list[TaskRow], datetime]:
-    """These executions, locked, then these tasks of theirs and the database's time."""
-    rows = lock_executions(cursor, executions)
-    if is_sqlite():
-        return rows, tasks(cursor, near), database_now()
-    # Not in the statement that waits for the lock: what that reads may be older than the lock.
-    cursor.execute(
-        f"SELECT clock_timestamp(), t.* FROM (SELECT 1) AS one LEFT JOIN ({_TASK} WHERE id = ANY(%s)) AS t ON TRUE",
-        [list(near)],
-    )
-    found = cursor.fetchall()
-    moment: datetime = found[0][0]
-    return rows, [_task(row[1:]) for row in found if row[1] is not None], moment.astimezone(UTC)

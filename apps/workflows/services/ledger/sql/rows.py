@@ -29,18 +29,23 @@ class Birth:
 
 @dataclass(slots=True)
 class ExecutionRow:
-    """An execution as read under its lock; with its `birth`, one that is to be inserted."""
+    """An execution as read under its lock, or as it was written last; with its `birth`, one that is to be inserted.
+
+    `revision` is the one that it was read with; `was` its state then, which is to be overwritten.
+    """
 
     id: UUID
     workflow_id: UUID
     version_id: UUID
     seq: int
+    revision: int
     priority: int
     trace_id: str
     state: ExecutionState
     parent_task: UUID | None = None
     concurrency_key: str = ""
     birth: Birth | None = None
+    was: ExecutionState | None = None
 
     @property
     def rank(self) -> datetime | None:
@@ -60,7 +65,7 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task to be written. `old_fence` is the number it was read with, None for a new one.
+    """A task to be written. `before` is how it was read, None for a new one.
 
     `item` is what a new task of a step with `for_each` is about, or the list of the step itself; None leaves it as it
     is.
@@ -69,7 +74,7 @@ class Change:
     id: UUID
     execution_id: UUID
     state: TaskState
-    old_fence: int | None
+    before: TaskState | None
     item: Any = None
 
     @property
@@ -79,7 +84,7 @@ class Change:
         None leaves them as they are.
         """
         outputs = self.state.outputs
-        return None if outputs == {} and not self.state.is_item and self.old_fence is not None else outputs
+        return None if outputs == {} and not self.state.is_item and self.before is not None else outputs
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,177 @@
+"""One actor at a time, chosen by a seed: threads that hand the turn over before each transaction, and where they wait.
+
+An actor never holds a transaction while another moves, so every order of transactions can be played, and the same
+seed plays the same one. What two transactions do to each other inside the database is for real processes to show.
+"""
+
+import contextlib
+import threading
+
+from django.db import OperationalError, connection, connections
+
+from apps.core import bell
+from tests.support.death import _NOT_OURS, _WRITES
+
+
+class Killed(BaseException):
+    """The process of this actor is gone: nothing of it runs on, only the database undoes what was open."""
+
+
+class Actor(threading.Thread):
+    """A process as far as the database is concerned: a connection of its own, and a body that goes on for ever."""
+
+    def __init__(self, scheduler, name, body):
+        super().__init__(name=name, daemon=True)
+        self.scheduler, self.body = scheduler, body
+        self.go = threading.Semaphore(0)
+        self.until = 0.0  # virtual seconds: it does nothing before
+        self.doomed = False
+        self.over = False
+        self.error = None
+
+    def run(self):
+        _local.actor = self
+        self.go.acquire()
+        try:
+            with connection.execute_wrapper(_single):
+                if not self.doomed:
+                    self.body(self)
+        except Killed:
+            pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.over = True
+            with contextlib.suppress(Exception):
+                connection.close()
+            self.scheduler.main.release()
+
+    def hand_over(self):
+        """Let another move. Raises `Killed` when this one is not to move again."""
+        self.scheduler.main.release()
+        self.go.acquire()
+        if self.doomed:
+            raise Killed
+
+
+_local = threading.local()
+
+
+def _single(execute, sql, params, many, context):
+    """A statement outside a transaction. What begins one has handed over already, and holds the writers' lock."""
+    actor, writes = _local.actor, bool(_WRITES.match(sql))
+    ours = any(name in sql for name in _NOT_OURS)
+    if context["connection"].in_atomic_block or ours or actor.doomed or not (writes or sql.startswith("SELECT")):
+        return execute(sql, params, many, context)
+    actor.hand_over()
+    if not writes:
+        return execute(sql, params, many, context)
+    return actor.scheduler.commit(actor, lambda: execute(sql, params, many, context))
+
+
+class Scheduler:
+    """`faults` says how probable each is at each chance: killed, unanswered, dropped, repeated."""
+
+    def __init__(self, rng, clock, faults):
+        self.rng, self.clock, self.faults = rng, clock, faults
+        self.main = threading.Semaphore(0)
+        self.actors = []
+        self.counts = dict.fromkeys(("commits", "killed", "unanswered", "dropped", "repeated", "rings", "steps"), 0)
+        self.trace = []
+        self.listeners = []  # called with (topic) for every ring that arrives
+        self._posted = []  # (virtual second, topic): rings on their way
+
+    def spawn(self, name, body):
+        actor = Actor(self, name, body)
+        self.actors.append(actor)
+        actor.start()
+        return actor
+
+    def step(self):
+        """Let one actor move up to where it next hands over; gives False when none can move now."""
+        self._deliver()
+        able = [actor for actor in self.actors if actor.until <= self.clock.seconds]
+        if not able:
+            return False
+        actor = self.rng.choice(able)
+        self.counts["steps"] += 1
+        self.trace.append(actor.name)
+        actor.go.release()
+        self.main.acquire()
+        if actor.over:
+            self.actors.remove(actor)
+            actor.join()
+        if actor.error:
+            raise actor.error
+        return True
+
+    def chance(self, fault):
+        if self.faults.get(fault, 0.0) and self.rng.random() < self.faults[fault]:
+            self.counts[fault] += 1
+            return True
+        return False
+
+    def kill(self, actor):
+        actor.doomed = True
+        actor.go.release()
+        self.main.acquire()
+        self.actors.remove(actor)
+        actor.join()
+
+    def end(self):
+        for actor in list(self.actors):
+            self.kill(actor)
+
+    # -- what actors run into ------------------------------------------------------------------------------------------
+
+    def commit(self, actor, really):
+        self.counts["commits"] += 1
+        if actor.doomed:
+            return really()
+        if self.chance("killed"):
+            actor.doomed = True
+            if self.rng.random() < 0.5:
+                really()
+            raise Killed
+        if self.chance("unanswered"):
+            if self.rng.random() < 0.5:
+                really()
+            raise OperationalError("the connection was lost while it committed")
+        return really()
+
+    def ring(self, topic, ids=()):
+        self.counts["rings"] += 1
+        if self.chance("dropped"):
+            return
+        for _ in range(2 if self.chance("repeated") else 1):
+            self._posted.append((self.clock.seconds + self.rng.choice([0.0, 0.0, 0.1, 2.0]), topic))
+
+    def _deliver(self):
+        due = [post for post in self._posted if post[0] <= self.clock.seconds]
+        self._posted = [post for post in self._posted if post[0] > self.clock.seconds]
+        for _, topic in due:
+            for listener in self.listeners:
+                listener(topic)
+
+    @contextlib.contextmanager
+    def installed(self):
+        """Transactions and doorbells of actors go through here."""
+        kind = type(connections["default"])
+        commit, begin, ring = kind._commit, kind.set_autocommit, bell.ring
+
+        def _commit(wrapper):
+            actor = getattr(_local, "actor", None)
+            return commit(wrapper) if actor is None else self.commit(actor, lambda: commit(wrapper))
+
+        def _begin(wrapper, autocommit, **values):
+            actor = getattr(_local, "actor", None)
+            if actor is not None and not autocommit and not actor.doomed:
+                actor.hand_over()
+            return begin(wrapper, autocommit, **values)
+
+        kind._commit, kind.set_autocommit, bell.ring = _commit, _begin, self.ring
+        try:
+            yield self
+        finally:
+            self.end()
+            kind._commit, kind.set_autocommit, bell.ring = commit, begin, ring

@@ -1,0 +1,152 @@
+"""What a container step is promised on any runtime: asked of Docker's API, of Dagger, and of a real engine if there."""
+
+import asyncio
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+
+async def test_standard_input_variables_and_the_last_line(runner, sink):
+    script = 'read line; echo "$line $GREETING $TOKEN"; echo careful >&2; echo \'{"total": 6}\''
+    result = await runner.sh(
+        script, stdin=b"from before\n", environment={"GREETING": "hello"}, secrets={"TOKEN": "s3cr3t"}
+    )
+    assert result.error is None
+    assert result.outputs == {
+        "total": 6, "stdout": 'from before hello s3cr3t\n{"total": 6}\n', "exit_code": 0,
+    }  # fmt: skip
+    assert sink.text("stdout") == result.outputs["stdout"]
+    assert sink.text("stderr") == "careful\n"
+
+
+async def test_an_exit_code_is_a_failure_with_its_last_word(runner):
+    error = (await runner.sh("echo ignored; echo no such table >&2; exit 3")).error
+    assert (error.type, error.exit_code, error.retryable) == ("exit_code", 3, True)
+    assert error.message == "The command ended with exit code 3: no such table"
+
+
+async def test_an_exit_code_of_a_signal_is_told_as_well(runner):
+    error = (await runner.sh("echo gone >&2; exit 143")).error
+    assert (error.type, error.exit_code) == ("exit_code", 143)
+    assert "gone" in error.message
+
+
+async def test_a_program_that_is_not_there(runner):
+    error = (await runner.run("no-such-program")).error
+    assert (error.type, error.retryable) == ("invalid", False)
+    assert "no-such-program" in error.message
+
+
+async def test_it_does_not_read_what_it_is_given(runner):
+    result = await runner.run("true", stdin=b"x" * 300_000)
+    assert result.error is None
+
+
+async def test_much_goes_in_and_comes_out(runner):
+    result = await runner.sh("cat | wc -c", stdin=b"0123456789" * 30_000)
+    assert result.outputs["stdout"].strip() == "300000"
+
+
+async def test_one_step_leaves_files_to_the_next(runner, volumes):
+    shared = [{"source": str(volumes), "target": "/data"}]
+    assert (await runner.sh("echo 42 > /data/answer", volumes=shared)).error is None
+    assert (volumes / "answer").read_text() == "42\n"
+    result = await runner.run("cat", "/data/answer", volumes=shared, attempt=2)
+    assert result.outputs["stdout"] == "42\n"
+
+
+async def test_what_is_read_only_stays_as_it_was(runner, volumes):
+    (volumes / "answer").write_text("42\n")
+    shared = [{"source": str(volumes), "target": "/data", "read_only": True}]
+    result = await runner.sh("cat /data/answer; echo 43 > /data/answer", volumes=shared)
+    assert result.error.type == "exit_code"
+    assert (volumes / "answer").read_text() == "42\n"
+
+
+@pytest.mark.parametrize("source", ["/etc", "{}/../outside", "{}/link", "{}/link/deeper"])
+async def test_nothing_outside_of_the_roots_is_mounted(runner, volumes, source):
+    (volumes.parent / "outside" / "deeper").mkdir(parents=True)
+    (volumes / "link").symlink_to(volumes.parent / "outside")
+    given = [{"source": source.format(volumes), "target": "/data"}]
+    error = (await runner.run("ls", "/data", volumes=given)).error
+    assert (error.type, error.retryable) == ("refused", False)
+    assert "VOLUME_ROOTS" in error.message
+
+
+async def test_a_volume_that_is_not_there(runner, volumes):
+    error = (await runner.run("ls", volumes=[{"source": f"{volumes}/none", "target": "/data"}])).error
+    assert (error.type, error.retryable) == ("invalid", False)
+    assert "make it" in error.message
+
+
+async def test_a_cache_is_kept_for_the_next_step(runner):
+    caches = [{"name": "packages", "target": "/cache"}]
+    assert (await runner.sh("echo kept > /cache/file", caches=caches)).error is None
+    result = await runner.run("cat", "/cache/file", caches=caches, attempt=2)
+    assert result.outputs["stdout"] == "kept\n"
+
+
+async def test_it_runs_as_the_user_that_is_named(runner):
+    result = await runner.sh("id -u; id -g", user="1000:1000")
+    assert result.outputs["stdout"].split() == ["1000", "1000"]
+
+
+async def test_the_image_says_what_the_step_does_not(runner):
+    result = await runner.run("env")
+    assert "PATH=" in result.outputs["stdout"]
+
+
+async def test_the_keys_to_pass_on(runner):
+    lines = (await runner.run("env", attempt=7)).outputs["stdout"].splitlines()
+    assert "ORCHESTRATION_TASK_KEY=0190b6a0-0000-7000-8000-000000000001" in lines
+    assert "ORCHESTRATION_ATTEMPT_KEY=0190b6a0-0000-7000-8000-000000000001:7" in lines
+    assert not any(line.startswith("TRACEPARENT=") for line in lines)
+
+
+async def test_the_trace_goes_on_inside(runner):
+    span = NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1)))
+    with trace.use_span(span):
+        lines = (await runner.run("env")).outputs["stdout"].splitlines()
+    assert f"TRACEPARENT=00-{0xABC:032x}-{0xDEF:016x}-01" in lines
+
+
+async def test_a_cancel_ends_it(runner):
+    step = asyncio.create_task(runner.sh("trap '' TERM; echo begun; sleep 1000"))
+    before = await runner.until(runner.left)
+    assert len(before) == 1
+    await asyncio.sleep(0.5)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    await runner.until(lambda: not runner.left())
+
+
+async def test_a_deadline_ends_it(runner):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3):
+            await runner.sh("sleep 1000 & sleep 1000 & sleep 1000")
+    await runner.until(lambda: not runner.left())
+
+
+async def test_a27_no_shell_reads_the_words_of_a_command(runner):
+    words = ["; id", "$(id)", "`id`", "a\nid", "${PATH}", "-n", "*", "'\""]
+    result = await runner.run("sh", "-c", 'for word in "$@"; do echo "<$word>"; done', "it", *words)
+    assert result.outputs["stdout"] == "".join(f"<{word}>\n" for word in words)
+
+
+async def test_a27_the_servers_environment_is_not_seen(runner, monkeypatch):
+    for name in ("SECRET_KEY", "DATABASE_URL", "VAULT_KEYS", "DAGGER_SESSION_TOKEN"):
+        monkeypatch.setenv(name, f"the-servers-{name.lower()}")
+    if runner.options.container_runtime == "dagger":
+        monkeypatch.setenv("DAGGER_SESSION_TOKEN", runner.options.dagger_token)
+    result = await runner.sh("env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
+    shown = result.outputs["stdout"]
+    assert "ORCHESTRATION_TASK_KEY" in shown
+    assert "the-servers" not in shown
+    assert "SESSION_TOKEN" not in shown
+
+
+async def test_what_is_no_output_is_told(runner):
+    result = await runner.sh("echo '{\"a\": 1}'; echo bye")
+    assert result.outputs == {"stdout": '{"a": 1}\nbye\n', "exit_code": 0}
