@@ -1,4 +1,4 @@
-"""Terminal colours as classes: text with ANSI sequences becomes pieces that a template writes, escaped like any text."""
+"""Terminal colours as classes: text with ANSI sequences becomes pieces that a template writes, escaped as any text."""
 
 import re
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('vault', '0002_blobs'),
-        ('workflows', '0010_workflow_source'),
+        ('workflows', '0011_execution_revision'),
     ]
 
     operations = [
