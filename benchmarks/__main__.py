@@ -1,6 +1,7 @@
 """`python -m benchmarks`: the shapes on SQLite and on a private PostgreSQL, with `--peers` beside other systems.
 
-Prints the tables; `--write` keeps those of a whole run in docs/benchmarks.md.
+Then the estimates, which need no database. Prints the tables; `--write` keeps those of a whole run in
+docs/benchmarks.md and docs/estimates.md.
 """
 
 import argparse
@@ -9,17 +10,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import page, tables
+from benchmarks import families, page, tables
 from benchmarks.engine import measured
+from benchmarks.estimates import __main__ as estimates
+from benchmarks.estimates import tables as estimate_tables
 from benchmarks.peers import running as peers
 from benchmarks.shapes import ALL, FULL, PUBLIC, QUICK
 from tests.support import postgres
+
+ESTIMATE = "estimate"
 
 
 def asked() -> argparse.Namespace:
     """What the command line says. Ends the process where it contradicts itself."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=ALL, metavar="SHAPE", help=f"some of: {', '.join(ALL)}")
+    known = (*ALL, *families.MODULES, ESTIMATE)
+    parser.add_argument("--only", nargs="+", choices=known, metavar="SHAPE", help=f"some of: {', '.join(known)}")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each shape (5)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
@@ -36,11 +42,24 @@ def asked() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, and with --write keep."""
     options = asked()
+    if options.only != [ESTIMATE]:
+        _measure(options)
+    if not options.only or ESTIMATE in options.only:
+        told = estimate_tables.whole(estimates.quick() if options.quick else estimates.generated())
+        print(f"\n{told}")
+        if options.write:
+            estimates.write(told)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """The engine's shapes, and the families beside them."""
     sizes = QUICK if options.quick else FULL
     shapes = [shape for shape in ALL if not options.only or shape in options.only]
     public = [shape for shape in shapes if shape in PUBLIC]
     how: dict[str, Any] = {"repeat": options.repeat, "workers": options.workers}
+    wanted = [family for family in families.MODULES if not options.only or family in options.only]
     results: dict[str, Mapping[str, Any]] = {}
+    beside: dict[str, dict[str, Mapping[str, Any]]] = {family: {} for family in wanted}
     others: list[peers.Measured] = []
     with contextlib.ExitStack() as stack:
         url = ""
@@ -50,10 +69,15 @@ def main() -> None:
             sys.stderr.write(f"PostgreSQL is not measured: {missing}\n")
         for name, database in {"SQLite": "", **({"PostgreSQL": url} if url else {})}.items():
             sys.stderr.write(f"this platform, {name}\n")
-            results[name] = measured(database, shapes, quick=options.quick, **how)
+            if shapes:
+                results[name] = measured(database, shapes, quick=options.quick, **how)
+            for family in wanted:
+                sys.stderr.write(f"  {family}\n")
+                beside[family][name] = families.measured(family, database, repeat=options.repeat, quick=options.quick)
         if options.peers and public:
             others += peers.measured(public, sizes, postgres_url=url, **how)
     sections = _sections(results, others, shapes, quick=options.quick)
+    sections |= {family: families.section(family, found) for family, found in beside.items()}
     print("\n\n".join(sections.values()))
     if options.write:
         page.write(sections)

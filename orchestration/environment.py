@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
-NEVER_SHOWN = frozenset({"VAULT_KEYS", "ARTIFACT_STORAGE_URL"})
+NEVER_SHOWN = frozenset({"VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL"})
 """Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
@@ -70,7 +70,18 @@ class Environment(BaseModel):
     BROWSABLE_API: bool = Field(True, description="HTML pages of the API for a browser with a session.")
     RATE_LIMIT_ENABLED: bool = Field(True, description="Rate limits on the API and on failed logins.")
     RATE_LIMIT_USER: str = Field("6000/m", pattern=r"^\d+/[smhd]$", description="Requests of one caller.")
+    RATE_LIMIT_TOKEN: str = Field(
+        "3000/m", pattern=r"^\d+/[smhd]$", description="Requests of one API token; they count for its owner as well."
+    )
     RATE_LIMIT_LOGIN: str = Field("10/m", pattern=r"^\d+/[smhd]$", description="Failed logins from one address.")
+    TOTP_ENABLED: bool = Field(False, description="Accounts may turn on a second factor: codes of an app (TOTP).")
+    OIDC_ISSUER: str = Field("", description="OpenID Connect provider people may log in with; empty: none.")
+    OIDC_CLIENT_ID: str = Field("", description="What the provider calls this installation.")
+    OIDC_CLIENT_SECRET: str = Field("", description="The secret that goes with it.")
+    OIDC_NAME: str = Field("single sign-on", max_length=40, description="The provider's name on the login page.")
+    OIDC_ROLE: str = Field(
+        "", description="Role of accounts made at a first login with the provider; empty: none are made."
+    )
     WORKERS: int = Field(2, ge=0, le=64, description="Worker processes that `make run` starts.")
     SLOTS: int = Field(16, ge=1, le=1000, description="Steps that one worker performs at a time.")
     LEASE_SECONDS: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its steps.")
@@ -118,6 +129,12 @@ class Environment(BaseModel):
     HTTP_STEP_ALLOWED_HOSTS: Names = Field((), description="Hosts (or host:port) that http steps may reach inside.")
     DAGGER_TRACING_ENABLED: bool = Field(True, description="OpenTelemetry traces.")
     DAGGER_OTLP_ENDPOINT: str = Field("localhost:4317", description="OTLP/gRPC collector.")
+    PROMETHEUS_URL: str = Field(
+        "", description="Prometheus that carries the alert rules out; empty: this platform does, and tells of alerts."
+    )
+    ALERTMANAGER_URL: str = Field(
+        "", description="Alertmanager whose alerts and silences are shown; without PROMETHEUS_URL it is told of ours."
+    )
     PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
     EMAIL_HOST: str = Field("", description="SMTP server that sends notifications by mail; empty: none are sent.")
     EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
@@ -171,6 +188,28 @@ class Environment(BaseModel):
             raise ValueError("give `s3://bucket/prefix`, `file:///directory`, or nothing")
         return value
 
+    @field_validator("OIDC_ISSUER", mode="after")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        parts = urlsplit(value)
+        local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if value and not (parts.hostname and (parts.scheme == "https" or local)):
+            raise ValueError("give the provider's https:// address (http:// for the loopback only)")
+        return value.rstrip("/")
+
+    @field_validator("OIDC_ROLE", mode="after")
+    @classmethod
+    def _harmless(cls, value: str) -> str:
+        if value == "admin":
+            raise ValueError("whoever the provider lets in must not become an administrator; name a lesser role")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Environment":
+        if self.OIDC_ISSUER and not (self.OIDC_CLIENT_ID and self.OIDC_CLIENT_SECRET):
+            raise ValueError("OIDC_ISSUER needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET")
+        return self
+
     @field_validator("EMAIL_FROM", mode="after")
     @classmethod
     def _sender(cls, value: str) -> str:
@@ -195,7 +234,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         # An empty variable is an unset one: `PORT= make run`.
         return Environment.model_validate({name: value for name, value in given.items() if value != ""})
     except ValidationError as wrong:
-        names = [str(e["loc"][0]) for e in wrong.errors()]
+        names = [str(e["loc"][0]) if e["loc"] else "OIDC_ISSUER" for e in wrong.errors()]
         shown = ["(not shown)" if name in NEVER_SHOWN else repr(given.get(name)) for name in names]
         raise UnsafeEnvironment(
             [f"{name}={text}: {e['msg']}" for name, text, e in zip(names, shown, wrong.errors(), strict=True)]

@@ -55,6 +55,7 @@ TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
 THEIRS = Rule(kind="theirs", permission=P.WORKFLOW_EXECUTE, sees=P.WORKFLOW_READ)
 WORKFLOWS, TASKS = Rule(kind="lists", permission=P.WORKFLOW_READ), Rule(kind="lists", permission=P.TASK_READ)
 METRICS = Rule(kind="role", permission=P.MONITORING_READ)
+SILENCE = Rule(kind="role", permission=P.MONITORING_UPDATE)
 DOCS = Rule(kind="role", permission=P.WORKFLOW_READ)
 OPERATE, OPERATED = Rule(kind="role", permission=P.SYSTEM_UPDATE), Rule(kind="role", permission=P.SYSTEM_READ)
 
@@ -64,6 +65,10 @@ ROUTES: Mapping[str, Rule] = {
     "GET /ui/login": OPEN,
     "POST /ui/login": OPEN,
     "POST /ui/logout": OPEN,
+    "GET /ui/account": ACCOUNT,
+    "POST /ui/account": ACCOUNT,
+    "POST /ui/oidc/login": OPEN,
+    "GET /ui/oidc/callback": OPEN,
     "GET /ui/executions/{execution_id}": READ,
     "GET /ui/workflows/{slug}": READ,
     "POST /auth/token": OPEN,
@@ -74,6 +79,10 @@ ROUTES: Mapping[str, Rule] = {
     "GET /auth/explain": ACCOUNT,
     "POST /auth/password": ACCOUNT,
     "POST /auth/reset-password": OPEN,
+    "GET /auth/second-factor": ACCOUNT,
+    "POST /auth/second-factor": ACCOUNT,
+    "POST /auth/second-factor/confirm": ACCOUNT,
+    "POST /auth/second-factor/remove": ACCOUNT,
     "GET /auth/api-tokens": ACCOUNT,
     "POST /auth/api-tokens": ACCOUNT,
     "GET /auth/api-tokens/{id}": MINE,
@@ -84,6 +93,7 @@ ROUTES: Mapping[str, Rule] = {
     "PUT /users/{id}": ADMINISTER,
     "DELETE /users/{id}": ADMINISTER,
     "POST /users/{id}/reset-password": ADMINISTER,
+    "DELETE /users/{id}/second-factor": ADMINISTER,
     "GET /roles": ADMINISTER,
     "POST /roles": ADMINISTER,
     "GET /roles/{name}": ADMINISTER,
@@ -98,6 +108,12 @@ ROUTES: Mapping[str, Rule] = {
     "GET /monitoring/dagger/metrics": METRICS,
     "GET /monitoring/dagger/metrics/{name}": METRICS,
     "GET /monitoring/dagger/status": METRICS,
+    "GET /monitoring/alerts": METRICS,
+    "GET /monitoring/rules": METRICS,
+    "GET /monitoring/silences": METRICS,
+    "POST /monitoring/silences": SILENCE,
+    "DELETE /monitoring/silences/{silence_id}": SILENCE,
+    "GET /monitoring/runbooks/{alert}": METRICS,
     "GET /monitoring/health/live": OPEN,
     "GET /monitoring/health/ready": OPEN,
     "POST /progress/update": Rule(kind="named", permission=P.PROGRESS_UPDATE),
@@ -186,11 +202,14 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "accounts/permission": (P.SYSTEM_READ, _VIEW),
     "accounts/role": (P.SYSTEM_ADMIN, _ALL),
     "accounts/user": (P.SYSTEM_ADMIN, _ALL),
+    "mfa/authenticator": (P.SYSTEM_ADMIN, ("view", "delete")),
+    "socialaccount/socialaccount": (P.SYSTEM_ADMIN, ("view", "delete")),
     "auth/group": (P.SYSTEM_ADMIN, _ALL),
     "vault/secret": (P.SYSTEM_ADMIN, ("view", "delete")),
     "workflows/workflow": (P.WORKFLOW_READ, _VIEW),
     "workflows/execution": (P.WORKFLOW_READ, _VIEW),
     "workflows/workflowgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
+    "workflows/workflowrolepermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/workflowuserpermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/task": (P.TASK_READ, _VIEW),
     "workflows/schedule": (P.WORKFLOW_READ, _VIEW),

@@ -30,6 +30,7 @@ TESTS = (
     "tests/integration/accounts/test_access.py",
     "tests/contract/test_routes.py",
     "tests/integration/workflows/test_api.py",
+    "tests/integration/accounts/test_grants.py",
     "tests/integration/matrix/test_matrix.py",
 )
 TREE = ("apps", "orchestration", "scripts", "templates", "static", "tests", "examples", "manage.py", "pyproject.toml")

@@ -6,13 +6,19 @@
 import copy
 from typing import Any, ClassVar
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
+from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
-from apps.accounts import api_tokens, forms, services
+from apps.accounts import api_tokens, forms, grants, second_factor, services
 from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.audit import admin as audit_admin  # noqa: F401  # a page of this app, too
 from apps.accounts.models import ApiToken, Permission, Role, User
@@ -20,7 +26,12 @@ from apps.accounts.permissions import Permission as P
 from apps.accounts.permissions import Role as RoleName
 from apps.core.errors import PlatformError
 
+for model in (Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress):
+    admin.site.unregister(model)  # allauth's own pages ask for nothing of ours
+
 ACCOUNTS: dict[str, P] = dict.fromkeys(("view", "add", "change", "delete"), P.SYSTEM_ADMIN)
+SHOWN = 20
+"""Accounts that the page of a role names."""
 PLAIN_FIELDS = {"username", "first_name", "last_name", "email"}
 
 
@@ -138,8 +149,37 @@ class RoleAdmin(PermissionModelAdmin):
     list_display = ("name", "description", "permission_codes")
     list_filter = ("permissions",)
     search_fields = ("name", "description")
-    filter_horizontal = ("permissions",)
     actions = None
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        ("What it permits", {"fields": ("permissions",)}),
+        ("Who has it", {"fields": ("accounts", "shared")}),
+    )
+
+    class Media:
+        css = {"all": ["ui/admin.css"]}
+
+    @admin.display(description="accounts")
+    def accounts(self, role: Role) -> str:
+        """The first who have it, and the way to all."""
+        if role.pk is None:
+            return "nobody yet"
+        names, count = list(role.users.values_list("username", flat=True)[:SHOWN]), role.users.count()
+        rest = f" and {count - SHOWN} more" if count > SHOWN else ""
+        where = f"{reverse('admin:accounts_user_changelist')}?roles__id__exact={role.pk}"
+        return format_html('<a href="{}">{}</a>{}', where, ", ".join(names) or "nobody", rest)
+
+    @admin.display(description="shared with it")
+    def shared(self, role: Role) -> str:
+        """How much was granted to it on single objects."""
+        count = grants.count_shared_with(role) if role.pk else 0
+        return f"{count} grants on single objects" if count else "nothing"
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Permissions as boxes to tick, each with what it means."""
+        if db_field.name == "permissions":
+            kwargs |= {"widget": CheckboxSelectMultiple(), "form_class": forms.PermissionsField}
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @admin.display(description="permissions")
     def permission_codes(self, role: Role) -> str:
@@ -158,9 +198,10 @@ class RoleAdmin(PermissionModelAdmin):
         obj: Role | None = None,
     ) -> tuple[str, ...]:
         """Names that code asks for stay; the admin role's permissions are all of them."""
+        shown = ("accounts", "shared")
         if obj is None or obj.name not in set(RoleName):
-            return ()
-        return ("name", "permissions") if obj.name == RoleName.ADMIN else ("name",)
+            return shown
+        return ("name", "permissions", *shown) if obj.name == RoleName.ADMIN else ("name", *shown)
 
     def has_delete_permission(self, request: HttpRequest, obj: Role | None = None) -> bool:
         """Not the roles of every installation, nor one that holds more than the editor."""
@@ -238,6 +279,48 @@ class ApiTokenAdmin(PermissionModelAdmin):
     def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:  # noqa: ARG002
         """Revoke it."""
         api_tokens.revoke(obj)
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(PermissionModelAdmin):
+    """Second factors: to see who has one, and to take it off for somebody whose device is lost."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("user__username",)
+    fields = readonly_fields = list_display  # never its data: the sealed secret
+    actions = None
+
+    def has_delete_permission(self, request: HttpRequest, obj: Authenticator | None = None) -> bool:
+        """Not that of an account that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj.user, by=request.user)
+
+    def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
+        """The whole second factor, recovery codes with it."""
+        second_factor.remove(obj.user, by=_editor(request))
+
+
+@admin.register(SocialAccount)
+class IdentityAdmin(PermissionModelAdmin):
+    """Identities at the OpenID Connect provider: to see which account is whose, and to disconnect one."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
+    list_display = ("user", "uid", "date_joined", "last_login")
+    list_filter = ("last_login",)
+    list_select_related = ("user",)
+    search_fields = ("user__username", "uid")
+    fields = readonly_fields = list_display
+    actions = None
+
+    def has_delete_permission(self, request: HttpRequest, obj: SocialAccount | None = None) -> bool:
+        """Not that of an account that holds more than the editor."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or not _refused(services.check_may_change, obj.user, by=request.user)
 
 
 admin.site.unregister(Group)

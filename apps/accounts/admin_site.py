@@ -1,13 +1,20 @@
 """Django's admin site, entered by permission and never by a flag on the user."""
 
+from typing import Any
+
+from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth.views import PasswordChangeView
-from django.http import HttpRequest
+from django.contrib.auth.views import PasswordChangeView, redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 
-from apps.accounts.forms import AdminLoginForm, OwnPasswordForm
+from apps.accounts.forms import OwnPasswordForm
 from apps.accounts.permissions import Permission, holds
+from apps.core.errors import Denied
+
+_NAMES = {"Authenticator": "Second factors", "SocialAccount": "Identities (OpenID Connect)"}
 
 
 class PlatformAdminSite(admin.AdminSite):
@@ -17,12 +24,35 @@ class PlatformAdminSite(admin.AdminSite):
     site_title = "AI Orchestration Platform"
     index_title = "Operate"
     site_url = "/ui/"
-    login_form = AdminLoginForm
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Whether the caller may see the site at all."""
         user = request.user
         return user.is_authenticated and (holds(user, Permission.SYSTEM_READ) or holds(user, Permission.SYSTEM_ADMIN))
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """What belongs to accounts in one place and in our words, whichever library keeps it."""
+        apps: list[Any] = super().get_app_list(request, app_label)
+        home = next((app for app in apps if app["app_label"] == "accounts"), None)
+        if home is None:
+            return apps
+        for app in [app for app in apps if app["app_label"] in ("auth", "mfa", "socialaccount")]:
+            apps.remove(app)
+            home["models"] += app["models"]
+        for model in home["models"]:
+            model["name"] = _NAMES.get(model["object_name"], model["name"])
+        home["models"].sort(key=lambda model: str(model["name"]).casefold())
+        return apps
+
+    def login(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:  # noqa: ARG002
+        """There is one door: the login page, which asks for the second factor, too."""
+        following = request.GET.get("next", reverse("admin:index"))
+        if self.has_permission(request):
+            safe = url_has_allowed_host_and_scheme(following, allowed_hosts={request.get_host()})
+            return HttpResponseRedirect(following if safe else reverse("admin:index"))
+        if request.user.is_authenticated:
+            raise Denied("This needs the permission system:read or system:admin.")
+        return redirect_to_login(following, settings.LOGIN_URL)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponseBase:  # type: ignore[override]
         """One's own password; written by `services`, so that every other session ends."""

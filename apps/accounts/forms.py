@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from django import forms
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth import authenticate
 from django.contrib.auth.forms import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -15,29 +15,33 @@ from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from apps.accounts import services
 from apps.accounts.models import Role, User
 from apps.accounts.ratelimit import LoginAttempt
-from apps.core.errors import PlatformError
+from apps.core.errors import PlatformError, Unauthenticated
 
 
-class _Throttled(forms.Form):
-    """Counts the attempt before the password is looked at; too many raise `TooMany` (429)."""
-
-    request: Any
-
-    def clean(self) -> dict[str, Any]:
-        """As Django's, between the count and its return."""
-        attempt = LoginAttempt(self.request) if self.request is not None else None
-        cleaned: dict[str, Any] = super().clean() or {}
-        if attempt is not None:
-            attempt.succeeded()
-        return cleaned
-
-
-class LoginForm(_Throttled, AuthenticationForm):
+class LoginForm(AuthenticationForm):
     """The login page's form: for `LoginView(authentication_form=LoginForm)`."""
 
+    code = forms.CharField(max_length=20, required=False)
 
-class AdminLoginForm(_Throttled, AdminAuthenticationForm):
-    """The admin site's login form."""
+    def clean(self) -> dict[str, Any]:
+        """As Django's, with the code of a second factor; counted before the password is looked at.
+
+        Too many attempts raise `TooMany` (429).
+        """
+        given = self.cleaned_data
+        attempt = LoginAttempt(self.request) if self.request is not None else None
+        if given.get("username") is not None and given.get("password"):
+            try:
+                self.user_cache = authenticate(
+                    self.request, username=given["username"], password=given["password"], code=given.get("code", "")
+                )
+            except Unauthenticated as error:
+                raise forms.ValidationError(error.detail, code=error.code) from None
+            if self.user_cache is None:
+                raise self.get_invalid_login_error()
+        if attempt is not None:
+            attempt.succeeded()
+        return given
 
 
 class _ByEditor(forms.BaseForm):
@@ -120,6 +124,14 @@ class OwnPasswordForm(PasswordChangeForm):
         """Written by `services`."""
         services.set_password(self.user, self.cleaned_data["new_password1"], by=self.user)
         return self.user
+
+
+class PermissionsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generic at run time
+    """Permissions by code and meaning."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Both, as one line."""
+        return f"{obj.code}: {obj.description}" if obj.description else str(obj.code)
 
 
 class RoleForm(_ByEditor, forms.ModelForm):  # type: ignore[type-arg]

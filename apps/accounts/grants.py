@@ -6,6 +6,8 @@ from django.db.models import Model
 from django.db.models.query import QuerySet
 from guardian.shortcuts import get_objects_for_user
 
+from apps.accounts.models import Role, RoleObjectPermission
+
 if TYPE_CHECKING:
     from apps.accounts.permissions import Caller
 
@@ -24,3 +26,28 @@ def objects_granted(user: "Caller", permission_code: str, model: type[M]) -> "Qu
         user, permission_code, klass=model, with_superuser=False, accept_global_perms=False
     )
     return granted.order_by().values_list("pk", flat=True)
+
+
+def objects_granted_to_roles(
+    user: "Caller", permission_code: str, grants: type[RoleObjectPermission]
+) -> "QuerySet[Any, Any]":
+    """The primary keys of the objects on which a role of `user` was granted `permission_code`, as rows of `grants`.
+
+    For `filter(pk__in=…)`, like `objects_granted`.
+    """
+    rows: QuerySet[Any] = grants._default_manager.filter(permission__codename=permission_code)
+    if user is None or not user.is_authenticated or not user.is_active:
+        rows = rows.none()
+    else:
+        rows = rows.filter(role__users=user.pk)
+    return rows.values_list("content_object_id", flat=True)
+
+
+def count_shared_with(role: Role) -> int:
+    """How many grants `role` has on single objects, of whatever kind."""
+    return sum(kind._default_manager.filter(role=role.pk).count() for kind in RoleObjectPermission.__subclasses__())
+
+
+def is_shared_with(role: Role) -> bool:
+    """Whether anything was granted to `role` on single objects."""
+    return count_shared_with(role) > 0

@@ -8,6 +8,7 @@ import uuid6
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.db import models
 from django.utils.crypto import salted_hmac
+from guardian.models import BaseObjectPermission
 
 from apps.accounts.permissions import Permission as PermissionCode
 from apps.accounts.permissions import Role as RoleName
@@ -175,6 +176,19 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RoleObjectPermission(BaseObjectPermission):
+    """A permission of all who have a role on one object: beside guardian's for people and groups, of the same form."""
+
+    role = models.ForeignKey(Role, on_delete=models.CASCADE)
+    content_object: Any  # a foreign key of each subclass
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.content_object} | {self.role} | {self.permission.codename}"
 
 
 from apps.accounts.audit.models import AuditEntry, AuditHead  # noqa: E402, F401  # rows of this app, too

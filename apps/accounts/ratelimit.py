@@ -1,10 +1,15 @@
 """Rate limits: requests of one caller, and failed logins from one address. The only module that knows django-ratelimit.
 
 A caller is a user where a signed token or a session says so, else an address; so nobody spends another's allowance.
+An API token has an allowance of its own besides, so that one script does not spend all that its owner has.
 Failed logins are counted by address alone: a guesser locks out himself, never his victim elsewhere.
+
+Where the shared cache (`REDIS_URL`) does not answer, requests are let through uncounted and logins are refused (503).
 """
 
 import ipaddress
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -14,11 +19,14 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django_ratelimit.core import get_usage
+from redis.exceptions import RedisError
 
 from apps.accounts.api_tokens import ApiKey
 from apps.accounts.callers import bearer_in, owner_in
 from apps.core.api.problems import problem_response
-from apps.core.errors import TooMany, Unauthenticated
+from apps.core.errors import TooMany, Unauthenticated, Unavailable
+
+logger = logging.getLogger(__name__)
 
 IPV6_PREFIX = 64
 """One IPv6 customer has a /64: all its addresses are one caller."""
@@ -71,11 +79,14 @@ def _normal(address: str) -> str:
     return str(parsed)
 
 
-def _count(request: HttpRequest, group: str, key: str, rate: str, *, increment: bool = True) -> dict[str, Any]:
-    """`{count, limit, should_limit, time_left}` of the present window."""
-    usage: dict[str, Any] | None = get_usage(  # type: ignore[no-untyped-call]
-        request, group=group, key=lambda *_: key, rate=rate, increment=increment
-    )
+def _count(request: HttpRequest | None, group: str, key: str, rate: str, *, increment: bool = True) -> dict[str, Any]:
+    """`{count, limit, should_limit, time_left}` of the present window. Raises `Unavailable` without the cache."""
+    try:
+        usage: dict[str, Any] | None = get_usage(  # type: ignore[no-untyped-call]
+            request, group=group, key=lambda *_: key, rate=rate, increment=increment
+        )
+    except RedisError as error:
+        raise Unavailable("The cache that counts attempts does not answer; try again in a moment.") from error
     return usage or {"count": 0, "limit": 0, "should_limit": False, "time_left": 0}
 
 
@@ -109,6 +120,17 @@ class LoginAttempt:
             _count(self._request, "login-passed", self._key, settings.ENV.RATE_LIMIT_LOGIN)
 
 
+def count_code(request: HttpRequest | None, user_pk: object) -> None:
+    """One code of a second factor, counted for its account: only who knows its password comes so far.
+
+    Raises `TooMany`.
+    """
+    if settings.ENV.RATE_LIMIT_ENABLED:
+        usage = _count(request, "codes", f"user:{user_pk}", settings.ENV.RATE_LIMIT_LOGIN)
+        if usage["should_limit"]:
+            raise TooMany("Too many codes for this account.", retry_after=max(1, usage["time_left"]))
+
+
 class RateLimitMiddleware:
     """Answers 429 with Retry-After where a caller exceeds `RATE_LIMIT_USER`."""
 
@@ -130,14 +152,17 @@ class RateLimitMiddleware:
         """Count, then answer or refuse."""
         if self.is_async:
             return self._answer_async(request)
+        usage = None
         if settings.ENV.RATE_LIMIT_ENABLED:
             key = _signed_key(request) or _api_key(request)
             key = key or _session_key(request, request.user if _has_session(request) else None)
-            if refusal := _refusal(request, key):
-                return refusal
-        return self.get_response(request)
+            usage = _usage(request, key)
+        response = _refusal(request, usage) or self.get_response(request)
+        assert isinstance(response, HttpResponseBase)  # noqa: S101  # for the type checker: the sync road
+        return _told(response, usage)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        usage = None
         if settings.ENV.RATE_LIMIT_ENABLED:
             key = _signed_key(request)
             if key is None and _has_bearer(request):
@@ -149,13 +174,8 @@ class RateLimitMiddleware:
                     request.user = user = await request.auser()
                 key = _session_key(request, user)
             assert key is not None  # noqa: S101  # a bearer credential that is no JWT is an API token
-            check = _refusal if self.is_local else sync_to_async(_refusal)
-            refusal = check(request, key)
-            if not self.is_local:
-                refusal = await refusal  # type: ignore[misc]
-            if refusal:
-                return refusal  # type: ignore[return-value]
-        return await self.get_response(request)  # type: ignore[misc, no-any-return]
+            usage = _usage(request, key) if self.is_local else await sync_to_async(_usage)(request, key)
+        return _told(_refusal(request, usage) or await self.get_response(request), usage)  # type: ignore[misc]
 
 
 def _has_session(request: HttpRequest) -> bool:
@@ -190,11 +210,55 @@ def _session_key(request: HttpRequest, user: Any) -> str:
     return f"address:{client_address(request)}"
 
 
-def _refusal(request: HttpRequest, key: str) -> HttpResponse | None:
-    usage = _count(request, "requests", key, settings.ENV.RATE_LIMIT_USER)
-    if not usage["should_limit"]:
+def _usage(request: HttpRequest, key: str) -> dict[str, Any] | None:
+    """The allowance that is nearest its end, after this request was counted; `None` where nothing can be counted."""
+    try:
+        if token := _token_of(request, key):
+            own = _count(request, "tokens", token, settings.ENV.RATE_LIMIT_TOKEN)
+            if own["should_limit"]:
+                return own  # what is refused costs the owner nothing
+            return min(own, _count(request, "requests", key, settings.ENV.RATE_LIMIT_USER), key=_left)
+        return _count(request, "requests", key, settings.ENV.RATE_LIMIT_USER)
+    except Unavailable:
+        _warn()
+        return None
+
+
+def _token_of(request: HttpRequest, key: str) -> str | None:
+    """The API token of a request that counts for its owner."""
+    bearer = bearer_in(request) if key.startswith("user:") else None
+    return bearer.digest if isinstance(bearer, ApiKey) else None
+
+
+def _left(usage: dict[str, Any]) -> int:
+    return -1 if usage["should_limit"] else max(0, int(usage["limit"]) - int(usage["count"]))
+
+
+def _refusal(request: HttpRequest, usage: dict[str, Any] | None) -> HttpResponse | None:
+    if usage is None or not usage["should_limit"]:
         return None
     return problem_response(
         request,
         TooMany("Too many requests; wait as long as Retry-After says.", retry_after=max(1, usage["time_left"])),
     )
+
+
+def _told(response: HttpResponseBase, usage: dict[str, Any] | None) -> HttpResponseBase:
+    """What is left of the allowance, in the headers that clients look for; `RateLimit-Reset` in seconds."""
+    if usage is not None:
+        response.headers["RateLimit-Limit"] = str(usage["limit"])
+        response.headers["RateLimit-Remaining"] = str(max(0, _left(usage)))
+        response.headers["RateLimit-Reset"] = str(max(0, int(usage["time_left"])))
+    return response
+
+
+_warned_at = 0.0
+
+
+def _warn() -> None:
+    """Once a minute and process: requests go on, and nobody counts them."""
+    global _warned_at  # noqa: PLW0603
+    now = time.monotonic()
+    if now - _warned_at > 60:
+        _warned_at = now
+        logger.error("requests are not counted: the cache at REDIS_URL does not answer")

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from apps.accounts import api_tokens, permissions, tokens
+from apps.accounts.grants import is_shared_with
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Role as RoleName
 from apps.accounts.permissions import permissions_of, require_person
@@ -56,6 +57,12 @@ def set_password(user: User, password: str | None, *, by: Actor) -> None:
 def change_password(user: User, *, current: str, new: str) -> None:
     """One's own password. Raises `Invalid` for a wrong `current` or a weak `new`."""
     require_person(user)
+    check_own_password(user, current)
+    set_password(user, new, by=user)
+
+
+def check_own_password(user: User, current: str) -> None:
+    """Raises `Invalid` for a wrong present password."""
     if not user.check_password(current):
         message = "this is not your present password"
         raise Invalid(
@@ -63,7 +70,6 @@ def change_password(user: User, *, current: str, new: str) -> None:
             code="wrong_password",
             problems=[Problem(pointer="/current_password", code="wrong_password", message=message)],
         )
-    set_password(user, new, by=user)
 
 
 @transaction.atomic
@@ -184,7 +190,7 @@ def check_may_change(user: User, *, by: Actor) -> None:
 
 
 def check_grant(roles: Iterable[Role], *, by: Actor) -> None:
-    """Raises `Denied` for a role that holds what the actor does not."""
+    """Raises `Denied` for a role that holds, or with which was shared, what the actor does not."""
     if by is None:
         return
     require_person(by)
@@ -192,6 +198,8 @@ def check_grant(roles: Iterable[Role], *, by: Actor) -> None:
     for role in roles:
         if (role.name == RoleName.ADMIN and RoleName.ADMIN not in permissions.roles_of(by)) or _rights([role]) - held:
             raise Denied(f"You cannot give or take away the role {role.name}: it holds more than you do.")
+        if RoleName.ADMIN not in permissions.roles_of(by) and not _has(by, role) and is_shared_with(role):
+            raise Denied(f"You cannot give or take away the role {role.name}: what was shared with it is not yours.")
 
 
 def check_groups(groups: Iterable[Group], *, by: Actor) -> None:
@@ -284,6 +292,10 @@ def _rights(roles: Iterable[Role]) -> set[str]:
             return {str(permission) for permission in permissions.Permission}
         held.update(permission.code for permission in role.permissions.all())
     return held
+
+
+def _has(user: User, role: Role) -> bool:
+    return role.pk is not None and user.roles.filter(pk=role.pk).exists()
 
 
 def _is_admin(roles: Iterable[Role]) -> bool:

@@ -10,11 +10,17 @@ class MonitoringConfig(AppConfig):
     label = "monitoring"
 
     def ready(self) -> None:
-        """Hear of executions that end; leave `_created` series out (each would double a histogram's cost)."""
+        """Hear of what ends and of refusals; leave `_created` series out (each would double a histogram's cost)."""
+        from django.contrib.auth.signals import user_login_failed
         from prometheus_client import disable_created_metrics
 
-        from apps.monitoring.receivers import on_committed
+        from apps.core import metrics
+        from apps.core.api.viewsets import refused
+        from apps.monitoring import receivers
         from apps.workflows.signals import committed
 
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        committed.connect(on_committed, dispatch_uid="monitoring.executions")
+        committed.connect(receivers.on_committed, dispatch_uid="monitoring.executions")
+        refused.connect(receivers.on_refused, dispatch_uid="monitoring.refused")
+        user_login_failed.connect(receivers.on_login_failed, dispatch_uid="monitoring.login_failed")
+        metrics.offer("dagger_auth_failures_total", receivers.auth_failures.read)

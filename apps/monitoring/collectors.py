@@ -1,160 +1,106 @@
 """The platform's own families filled with samples: the facts of the database, and what this server process knows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import REGISTRY
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
-
+from apps.core import metrics
 from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
-from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, Family
-from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
+from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, OFFERED, OURS, Declared
+from apps.workflows.selectors.estimates.outcomes import ERROR_BOUNDS, Outcomes
+from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS
+from apps.workflows.services import counting
 
 PREFIX = "dagger_"
 
+Samples = Mapping[Any, "float | Durations"]
+"""Keys are the values of the labels, in the order of the family."""
 
-class DatabaseCollector(Collector):
-    """Facts about executions: the same from every replica, whatever was restarted, killed or never scraped."""
-
-    def describe(self) -> Iterable[Metric]:
-        """The families without samples; asks nothing of the database."""
-        return [declared.empty() for declared in FROM_THE_DATABASE]
-
-    def collect(self) -> Iterator[Metric]:
-        """The families with the facts of the last second."""
-        facts = database.cache.get()
-        for declared in FROM_THE_DATABASE:
-            family = declared.empty()
-            _fill(family, _FACTS[declared.name](facts))
-            yield family
+BOUNDS: Mapping[str, tuple[float, ...]] = {
+    "dagger_workflow_execution_duration_seconds": EXECUTION_BOUNDS,
+    "dagger_step_execution_duration_seconds": STEP_BOUNDS,
+    "dagger_step_queue_duration_seconds": WAIT_BOUNDS,
+    "dagger_eta_error_ratio": ERROR_BOUNDS,
+}
+"""The upper bounds of each histogram, in seconds; of a ratio without a unit."""
 
 
-class ProcessCollector(Collector):
-    """What this server process knows: its build, its host, its trace exporter."""
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A family with its samples; of a histogram they are `Durations`."""
 
-    def describe(self) -> Iterable[Metric]:
-        """The families without samples."""
-        return [declared.empty() for declared in OF_THE_PROCESS]
-
-    def collect(self) -> Iterator[Metric]:
-        """The families as they are now."""
-        known = system.readings()
-        for declared in OF_THE_PROCESS:
-            family = declared.empty()
-            _fill(family, known.get(declared.name, {}))
-            yield family
+    declared: Declared
+    samples: Samples
 
 
-class Everything(Collector):
-    """The platform's own families, then those of the process registry (HTTP, Python, the process)."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family, each once."""
-        yield from ours.collect()
-        yield from REGISTRY.collect()
+def ours() -> Iterator[Filled]:
+    """Every family of the platform's own: facts of the last second, the same from every replica, then this process."""
+    return (_filled(declared) for declared in OURS)
 
 
-class Ours(Collector):
-    """The families whose names begin with `dagger_`."""
-
-    def __init__(self, *parts: DatabaseCollector | ProcessCollector) -> None:
-        self.parts = parts
-
-    def collect(self) -> Iterator[Metric]:
-        """The platform's own families."""
-        for part in self.parts:
-            yield from part.collect()
-
-
-class One(Collector):
-    """A single family."""
-
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> Iterator[Metric]:
-        """That family."""
-        yield self._family
-
-
-ours = Ours(DatabaseCollector(), ProcessCollector())
-everything = Everything()
-
-
-def find(name: str, *, within: Ours | Everything) -> One | None:
+def find(name: str) -> Filled | None:
     """The family that is called `name`, or one of whose samples is; None when there is none.
 
     The database is asked only for a name that is in the table of families.
     """
-    sources: list[Collector] = [part for part in ours.parts if any(_bears(empty, name) for empty in part.describe())]
-    if within is everything:
-        sources.append(REGISTRY)
-    return next((One(family) for source in sources for family in source.collect() if _bears(family, name)), None)
+    declared = next((one for one in OURS if name in (one.family, one.name, *one.samples)), None)
+    return _filled(declared) if declared is not None else None
 
 
-_SUFFIXES = {
-    "counter": ("_total",),
-    "histogram": ("_bucket", "_count", "_sum"),
-    "summary": ("_count", "_sum"),
-    "info": ("_info",),
-}
+def _filled(declared: Declared) -> Filled:
+    if declared in FROM_THE_DATABASE:
+        return Filled(declared, _FACTS[declared.name](database.cache.get()))
+    if declared in OF_THE_PROCESS:
+        return Filled(declared, system.readings().get(declared.name, {}))
+    assert declared in OFFERED  # noqa: S101 (`OURS` has nothing else)
+    return Filled(declared, metrics.offered(declared.name))
 
 
-def _bears(family: Metric, name: str) -> bool:
-    """Whether `name` is the family's, or that of samples it can have."""
-    return name == family.name or name in (f"{family.name}{suffix}" for suffix in _SUFFIXES.get(family.type, ()))
+# --- from facts to samples ------------------------------------------------------------------------------------------
 
 
-# --- filling --------------------------------------------------------------------------------------------------------
-
-_Samples = Mapping[Any, float | Durations]  # keys are tuples of labels
-
-
-def _fill(family: Family, samples: _Samples) -> None:
-    for labels, value in samples.items():
-        if isinstance(family, HistogramMetricFamily):
-            assert isinstance(value, Durations)  # noqa: S101 (the table and the facts agree on it)
-            family.add_metric(labels, buckets=_buckets(family.name, value), sum_value=value.microseconds / 1_000_000)
-        elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-            assert not isinstance(value, Durations)  # noqa: S101
-            family.add_metric(labels, value)
+def _errors(found: Outcomes) -> Durations:
+    """Errors as a histogram has them: its sums are exact in millionths, of seconds as of ratios."""
+    return Durations(list(found.within), found.count, round(found.total * 1_000_000))
 
 
-def _texts(bounds: Sequence[float]) -> list[str]:
-    return [str(floatToGoString(bound)) for bound in bounds]  # type: ignore[no-untyped-call]
-
-
-_BOUNDS = {
-    "dagger_workflow_execution_duration_seconds": _texts(EXECUTION_BOUNDS),
-    "dagger_step_execution_duration_seconds": _texts(STEP_BOUNDS),
-}
-
-
-def _buckets(name: str, durations: Durations) -> list[tuple[str, float]]:
-    return [*zip(_BOUNDS[name], map(float, durations.within), strict=True), ("+Inf", float(durations.count))]
-
-
-def _by_one(values: Mapping[str, float | Durations]) -> _Samples:
+def _by_one(values: Mapping[str, Any]) -> Samples:
     return {(label,): value for label, value in values.items()}
 
 
-_FACTS: Mapping[str, Callable[[Facts], _Samples]] = {
+def _figure(name: str) -> Callable[[Facts], Samples]:
+    return lambda facts: {(): facts.figures[name]} if name in facts.figures else {}
+
+
+_FACTS: Mapping[str, Callable[[Facts], Samples]] = {
     "dagger_workflow_executions_total": lambda facts: facts.executions,
     "dagger_workflow_execution_duration_seconds": lambda facts: _by_one(facts.execution_seconds),
     "dagger_step_executions_total": lambda facts: facts.steps,
     "dagger_step_execution_duration_seconds": lambda facts: facts.step_seconds,
     "dagger_step_retries_total": lambda facts: facts.retries,
+    "dagger_step_queue_duration_seconds": lambda facts: _by_one(facts.wait_seconds),
     "dagger_errors_total": lambda facts: _by_one(facts.errors),
     "dagger_concurrent_workflows": lambda facts: {(): facts.concurrent_workflows},
     "dagger_concurrent_steps": lambda facts: {(): facts.concurrent_steps},
+    "dagger_stalled_workflows": lambda facts: {(): facts.stalled_workflows},
     "dagger_queue_depth": lambda facts: {(queue,): backlog.depth for queue, backlog in facts.queues.items()},
     "dagger_queue_oldest_task_age_seconds": lambda facts: {
         (queue,): backlog.oldest_seconds for queue, backlog in facts.queues.items()
     },
     "dagger_workers": lambda facts: _by_one(facts.workers),
+    "dagger_eta_error_ratio": lambda facts: {(): _errors(facts.estimates)},
+    "dagger_eta_interval_total": lambda facts: {
+        ("true",): facts.estimates.covered,
+        ("false",): facts.estimates.missed,
+    },
+    "dagger_workers_lost_total": _figure(counting.WORKERS_LOST),
+    "dagger_agents": lambda facts: _by_one(facts.agents.states),
+    "dagger_agent_slots": lambda facts: {(): facts.agents.slots},
+    "dagger_agent_slots_used": lambda facts: {(): facts.agents.used},
+    "dagger_scheduler_last_tick_timestamp_seconds": _figure(counting.SCHEDULER_TICK),
+    "dagger_schedules_missed_total": _figure(counting.SCHEDULES_MISSED),
+    "dagger_metrics_label_overflow_total": lambda facts: {(): facts.overflow},
     "dagger_metrics_last_collect_timestamp_seconds": lambda facts: {(): facts.at},
 }

@@ -1,6 +1,6 @@
 """The facts of one moment, under bounded labels: what the database counted, and which series exist at all.
 
-Execution ids never become labels. Workflows and steps beyond the caps share the label `other`, trackers the label
+Execution ids never become labels. Workflows and steps that found no room share the label `other`, trackers the label
 `tracker`, ad-hoc tasks the label `tasks`. Every series of a registered definition is there from the start, at 0:
 `increase()` would miss a series that is born at 1, and the first failure would never alert.
 """
@@ -14,29 +14,43 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.core.clock import database_now
+from apps.monitoring.tracing import ids
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
+from apps.workflows.selectors.estimates.outcomes import Outcomes, outcomes
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
-from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, Backlog, Registered
+from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Agents, Backlog, Registered
+from apps.workflows.services import counting
 
-MAX_WORKFLOWS = 200
-MAX_STEPS = 1_000
 MAX_QUEUES = 100
 OTHER = "other"
 # Of what callers name as they go, without end.
 SHARED: dict[str, str] = {Workflow.Kind.TRACKER.value: "tracker", Workflow.Kind.TASKS.value: "tasks"}
 MAX_AGE_SECONDS = 1.0
+STALLED_SECONDS = 600.0
+EXAMPLES, EXAMPLE_TASKS = 50, 500
 
 StepKey = tuple[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """One that fell into a bucket: its trace and span, how long it took, and when it ended (Unix time)."""
+
+    trace_id: str
+    span_id: str
+    seconds: float
+    at: float
+
+
 @dataclass(slots=True)
 class Durations:
-    """A histogram: how many, how long together, and how many within each bound."""
+    """A histogram: how many, how long together, and how many within each bound; `examples` by the bucket's place."""
 
     within: list[int]
     count: int = 0
     microseconds: int = 0
+    examples: dict[int, Exemplar] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Take the timed ones of `outcome` in."""
@@ -55,11 +69,17 @@ class Facts:
     steps: dict[tuple[str, str, str], int] = field(default_factory=dict)
     step_seconds: dict[StepKey, Durations] = field(default_factory=dict)
     retries: dict[StepKey, int] = field(default_factory=dict)
+    wait_seconds: dict[str, Durations] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
+    overflow: int = 0
     concurrent_workflows: int = 0
     concurrent_steps: int = 0
+    stalled_workflows: int = 0
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    estimates: Outcomes = field(default_factory=outcomes)
+    agents: Agents = field(default_factory=lambda: Agents(states={}, slots=0, used=0))
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def show_workflow(self, label: str) -> None:
         """Have the series of a workflow exist."""
@@ -76,13 +96,12 @@ class Facts:
 
 
 class Labels:
-    """Who has a label of his own. Workflows in the order they were made, then their steps, as long as there is room."""
+    """Who has a label of his own: what the table says, and nothing that was read in between."""
 
-    def __init__(self, workflows: Sequence[Registered]) -> None:
-        own = [workflow for workflow in workflows if workflow.kind not in SHARED][:MAX_WORKFLOWS]
-        self.owners = {workflow.id: workflow for workflow in own}
-        self._shared = {workflow.id: SHARED[workflow.kind] for workflow in workflows if workflow.kind in SHARED}
-        self._steps: set[StepKey] = set()
+    def __init__(self, workflows: Sequence[Registered], admitted: frozenset[tuple[UUID, str]]) -> None:
+        self._admitted = admitted
+        self.owners = {one.id: one for one in workflows if one.kind not in SHARED and (one.id, "") in admitted}
+        self._shared = {one.id: SHARED[one.kind] for one in workflows if one.kind in SHARED}
 
     def of_workflow(self, workflow: UUID) -> str:
         """The label of a workflow."""
@@ -92,23 +111,18 @@ class Labels:
         return owner.slug if owner else OTHER
 
     def of_step(self, workflow: UUID, step: str) -> StepKey:
-        """The labels of a step; asking admits it while there is room."""
-        label = self.of_workflow(workflow)
+        """The labels of a step."""
         if workflow not in self.owners:
+            label = self._shared.get(workflow, OTHER)
             return label, label
-        key = (label, step)
-        if key not in self._steps:
-            if len(self._steps) >= MAX_STEPS:
-                return OTHER, OTHER
-            self._steps.add(key)
-        return key
+        return (self.owners[workflow].slug, step) if (workflow, step) in self._admitted else (OTHER, OTHER)
 
 
 def gather() -> Facts:
     """Read the database now."""
     facts = Facts(at=time.time())
     workflows = statistics.registered()
-    labels = Labels(workflows)
+    labels = Labels(workflows, statistics.labelled())
     definitions = statistics.steps_of([workflow.version_id for workflow in labels.owners.values()])
     queues = [statistics.DEFAULT_QUEUE]
     for workflow in workflows:
@@ -123,8 +137,15 @@ def gather() -> Facts:
     facts.concurrent_workflows = statistics.executions_begun()
     facts.concurrent_steps = statistics.steps_performed()
     now = database_now()
+    lease = settings.ENV.LEASE_SECONDS
+    facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS)
     facts.queues = _queues(queues, statistics.backlogs(now))
-    facts.workers = dict(statistics.workers(now, lease_seconds=settings.ENV.LEASE_SECONDS))
+    _count_waits(facts)
+    facts.workers = dict(statistics.workers(now, lease_seconds=lease))
+    facts.agents = statistics.agents(now, lease_seconds=lease)
+    facts.figures = {counting.WORKERS_LOST: 0.0, counting.SCHEDULES_MISSED: 0.0, **statistics.figures()}
+    if settings.ENV.DAGGER_TRACING_ENABLED:
+        _give_examples(facts, labels)
     return facts
 
 
@@ -134,6 +155,7 @@ def _count_executions(facts: Facts, labels: Labels) -> None:
         facts.show_workflow(label)
         facts.executions[label, outcome.status] += outcome.count
         facts.execution_seconds[label].add(outcome)
+        facts.overflow += outcome.count if label == OTHER else 0
         _count_errors(facts, outcome)
 
 
@@ -145,6 +167,7 @@ def _count_steps(facts: Facts, labels: Labels) -> None:
         if outcome.status:
             facts.steps[*key, outcome.status] += outcome.count
             facts.step_seconds[key].add(outcome)
+            facts.overflow += outcome.count if key[1] == OTHER else 0
             _count_errors(facts, outcome)
 
 
@@ -152,6 +175,13 @@ def _count_errors(facts: Facts, outcome: Outcome) -> None:
     if outcome.error_type != "":
         known = outcome.error_type in facts.errors
         facts.errors[outcome.error_type if known and outcome.error_type else OTHER] += outcome.count
+
+
+def _count_waits(facts: Facts) -> None:
+    facts.wait_seconds = {queue: Durations([0] * len(WAIT_BOUNDS)) for queue in facts.queues}
+    for outcome in statistics.waits(WAIT_BOUNDS):
+        queue = outcome.step_id if outcome.step_id in facts.wait_seconds else OTHER
+        facts.wait_seconds.setdefault(queue, Durations([0] * len(WAIT_BOUNDS))).add(outcome)
 
 
 def _queues(named: Iterable[str], found: Mapping[str, Backlog]) -> dict[str, Backlog]:
@@ -162,6 +192,25 @@ def _queues(named: Iterable[str], found: Mapping[str, Backlog]) -> dict[str, Bac
         depth, oldest = sum(backlog.depth for backlog in others), max(backlog.oldest_seconds for backlog in others)
         queues[OTHER] = Backlog(depth=depth, oldest_seconds=oldest)
     return queues
+
+
+def _give_examples(facts: Facts, labels: Labels) -> None:
+    """To each bucket the newest that fell into it, of those that ended last."""
+    for one in statistics.recent(EXAMPLES, EXAMPLE_TASKS):
+        if not one.trace_id:
+            continue
+        bounds: Sequence[float]
+        if one.task_id is None:
+            durations, bounds = facts.execution_seconds.get(labels.of_workflow(one.workflow_id)), EXECUTION_BOUNDS
+            span = ids.execution_span_id(one.trace_id)
+        else:
+            durations, bounds = facts.step_seconds.get(labels.of_step(one.workflow_id, one.step_id)), STEP_BOUNDS
+            span = ids.attempt_span_id(str(one.task_id), one.attempt)
+        place = next((place for place, bound in enumerate(bounds) if one.seconds <= bound), len(bounds))
+        if durations is not None and place not in durations.examples:
+            durations.examples[place] = Exemplar(
+                trace_id=one.trace_id, span_id=f"{span:016x}", seconds=max(0.0, one.seconds), at=one.at.timestamp()
+            )
 
 
 class Cache:

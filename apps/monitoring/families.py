@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
@@ -17,11 +13,19 @@ class Declared:
     help: str
     labels: tuple[str, ...] = ()
 
-    def empty(self) -> Family:
-        """The family without samples."""
-        kind = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
-        family: Family = kind[self.type](self.name, self.help, labels=self.labels)
-        return family
+    @property
+    def family(self) -> str:
+        """Its name without the suffix of a counter's samples, as OpenMetrics has it."""
+        return self.name.removesuffix("_total") if self.type == "counter" else self.name
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The names that its samples bear."""
+        return (
+            tuple(f"{self.name}{end}" for end in ("_bucket", "_count", "_sum"))
+            if self.type == "histogram"
+            else (self.name,)
+        )
 
 
 _WORKFLOW, _STEP = ("workflow_id",), ("workflow_id", "step_id")
@@ -58,6 +62,12 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         labels=_STEP,
     ),
     Declared(
+        name="dagger_step_queue_duration_seconds",
+        type="histogram",
+        help="How long steps could have been started until they were, before their last attempt, by queue.",
+        labels=("queue",),
+    ),
+    Declared(
         name="dagger_errors_total",
         type="counter",
         help="Steps that failed or timed out for good, and executions that did so for a reason of their own, by type.",
@@ -67,6 +77,11 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         name="dagger_concurrent_workflows", type="gauge", help="Executions that have begun and not ended, trackers too."
     ),
     Declared(name="dagger_concurrent_steps", type="gauge", help="Steps that a worker or an agent holds now."),
+    Declared(
+        name="dagger_stalled_workflows",
+        type="gauge",
+        help="Executions in progress of which nothing was heard for ten minutes, though nobody works on them.",
+    ),
     Declared(
         name="dagger_queue_depth", type="gauge", help="Steps that could be claimed now, by queue.", labels=("queue",)
     ),
@@ -81,6 +96,45 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         type="gauge",
         help="Worker processes: live, draining, or lost (silent for a whole lease).",
         labels=("state",),
+    ),
+    Declared(
+        name="dagger_eta_error_ratio",
+        type="histogram",
+        help="How far off served estimates were: |foretold - real| / real time left, of executions that completed.",
+    ),
+    Declared(
+        name="dagger_eta_interval_total",
+        type="counter",
+        help="Served 80 % intervals whose execution has completed, by whether the real time left was within.",
+        labels=("covered",),
+    ),
+    Declared(
+        name="dagger_workers_lost_total",
+        type="counter",
+        help="Workers that died or fell silent for a whole lease without having drained.",
+    ),
+    Declared(
+        name="dagger_agents",
+        type="gauge",
+        help="Registered agents: live, draining, or lost (silent for a whole lease).",
+        labels=("state",),
+    ),
+    Declared(name="dagger_agent_slots", type="gauge", help="Slots of the agents that are heard of."),
+    Declared(name="dagger_agent_slots_used", type="gauge", help="Slots of those agents in which a step is performed."),
+    Declared(
+        name="dagger_scheduler_last_tick_timestamp_seconds",
+        type="gauge",
+        help="Unix time at which a worker last looked for due schedules, told every ten seconds; absent before.",
+    ),
+    Declared(
+        name="dagger_schedules_missed_total",
+        type="counter",
+        help="Times at which a schedule was due and nobody was there, so that its workflow was not started for them.",
+    ),
+    Declared(
+        name="dagger_metrics_label_overflow_total",
+        type="counter",
+        help="Executions and steps counted under the label `other` because there was no room for one of their own.",
     ),
     Declared(
         name="dagger_metrics_last_collect_timestamp_seconds",
@@ -127,4 +181,24 @@ OF_THE_PROCESS: tuple[Declared, ...] = (
     ),
 )
 
-OURS: tuple[Declared, ...] = FROM_THE_DATABASE + OF_THE_PROCESS
+OFFERED: tuple[Declared, ...] = (
+    Declared(
+        name="dagger_progress_subscribers",
+        type="gauge",
+        help="Sockets and streams that this server process feeds with progress.",
+    ),
+    Declared(
+        name="dagger_progress_messages_dropped_total",
+        type="counter",
+        help="Frames this server process did not deliver, because their reader was too slow and was closed.",
+    ),
+    Declared(
+        name="dagger_auth_failures_total",
+        type="counter",
+        help="Logins and credentials that this server process refused, by reason.",
+        labels=("reason",),
+    ),
+)
+"""What other apps know of this server process and offer through `apps.core.metrics`."""
+
+OURS: tuple[Declared, ...] = FROM_THE_DATABASE + OF_THE_PROCESS + OFFERED

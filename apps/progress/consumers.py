@@ -13,6 +13,7 @@ from apps.accounts.permissions import Permission
 from apps.core.api.parsers import loads
 from apps.core.errors import PlatformError
 from apps.progress import payloads, protocol
+from apps.progress import wire as wires
 from apps.progress.feed import in_thread
 from apps.progress.frames import Frame
 from apps.progress.handshake import Admission, admit, wish
@@ -150,6 +151,8 @@ class ProgressConsumer(AsyncWebsocketConsumer):
 
     async def _end(self, code: int | None = None) -> None:
         """Close; before the handshake is accepted that refuses it."""
+        if code is not None and wires.close(self.base_send, code):
+            return
         await self.close(code=code)  # type: ignore[no-untyped-call]
 
     async def disconnect(self, _code: int) -> None:

@@ -1,9 +1,11 @@
 """What lets a socket in, and whether it still holds: a token, a session, or nothing (`ANONYMOUS_ROLE`)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib import auth
@@ -11,6 +13,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.utils import timezone
 
+from apps.accounts.api_tokens import ApiKey
 from apps.accounts.callers import Bearer, user_of
 from apps.accounts.models import User
 from apps.accounts.permissions import Permission, holds, know
@@ -25,6 +28,41 @@ class Credential:
 
     bearer: Bearer | None = None
     session_key: str | None = None
+
+
+def written(credential: Credential) -> dict[str, Any]:
+    """A credential as a JSON value, for `read`. It holds no token, only what one says."""
+    match credential.bearer:
+        case Claims() as claims:
+            said = {
+                "user_id": str(claims.user_id),
+                "version": claims.version,
+                "family_id": str(claims.family_id),
+                "jti": str(claims.jti),
+                "expires_at": claims.expires_at.isoformat(),
+            }
+            return {"claims": said}
+        case ApiKey(digest=digest):
+            return {"api_key": digest}
+        case None:
+            return {"session_key": credential.session_key}
+
+
+def read(value: Mapping[str, Any]) -> Credential:
+    """The credential that `written` has made this of."""
+    if "claims" in value:
+        said = value["claims"]
+        claims = Claims(
+            user_id=UUID(said["user_id"]),
+            version=said["version"],
+            family_id=UUID(said["family_id"]),
+            jti=UUID(said["jti"]),
+            expires_at=datetime.fromisoformat(said["expires_at"]),
+        )
+        return Credential(bearer=claims)
+    if "api_key" in value:
+        return Credential(bearer=ApiKey(digest=value["api_key"]))
+    return Credential(session_key=value["session_key"])
 
 
 def user_behind(credential: Credential) -> User | AnonymousUser:

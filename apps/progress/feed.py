@@ -333,6 +333,11 @@ def _recent() -> set[UUID]:
 _feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, Feed] = WeakKeyDictionary()
 
 
+def readers() -> int:
+    """How many readers this process feeds."""
+    return sum(len(one._readers) for one in list(_feeds.values()))
+
+
 def feed() -> Feed:
     """The feed of the running loop."""
     return _feeds.setdefault(asyncio.get_running_loop(), Feed())

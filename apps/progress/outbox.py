@@ -8,10 +8,15 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from apps.core.metrics import Tally
 from apps.progress.frames import Batch, Frame, batches
 
 MAX_FRAMES = 1000
 MAX_BYTES = 8 * 1024 * 1024
+
+
+dropped = Tally(())
+"""Frames that were not sent because their reader was closed as too slow."""
 
 
 class TooSlow(Exception):
@@ -73,6 +78,7 @@ class Outbox:
         kept = [frame for frame in waiting if frame.execution_id is None]
         if not self._coalesce or len(kept) > MAX_FRAMES // 2 or sum(len(one.wire) for one in kept) > MAX_BYTES // 2:
             self.overflowed = True
+            dropped.add(number=len(waiting))
             return
         for frame in waiting:
             if frame.execution_id is not None:

@@ -15,6 +15,7 @@ from apps.progress.frames import Batch, Frame
 from apps.progress.outbox import Outbox, TooSlow
 
 CONGESTED = 256 * 1024  # bytes that the server holds for a peer before we send no more
+MAX_MESSAGE = 4 * 1024 * 1024  # bytes of a message of a peer's that the server gathers; beyond it ends the connection
 _LOOK_AGAIN = 0.05  # seconds
 
 
@@ -25,6 +26,8 @@ class Wire:
         self._say = say
         self._protocol = _protocol_behind(send)
         self.held = held_back(send)
+        if self._protocol is not None:
+            self._protocol.maxMessagePayloadSize = MAX_MESSAGE  # by itself it gathers whatever comes
 
     async def send(self, batch: Batch) -> None:
         """Send these frames, in order."""
@@ -34,6 +37,18 @@ class Wire:
             return
         for frame in batch.frames:
             await self._say(frame)
+
+
+def close(send: Any, code: int) -> bool:
+    """Close a daphne socket with this code; False behind another server, where an ASGI message does it.
+
+    By that message daphne takes 1000 and 3000 to 4999 only: for 1009 and 1013 it raises, and the socket stays open.
+    """
+    protocol = _protocol_behind(send)
+    if protocol is None:
+        return False
+    protocol.sendCloseFrame(code=code)
+    return True
 
 
 class _Prepared:

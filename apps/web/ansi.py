@@ -9,7 +9,7 @@ MOST_LETTERS = 100_000
 _SEQUENCE = re.compile(
     r"\x1b\[([0-9;:]{0,40})m"  # a colour
     r"|\x1b\[[0-?]{0,40}[ -/]{0,8}[@-~]"  # another control sequence
-    r"|\x1b\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\\\)"  # titles, links
+    r"|\x1b\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # titles, links
     r"|\x1b[@-Z\\^_=>78cDEHMNO]?"
 )
 _NOT_SHOWN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -16,7 +16,7 @@ from apps.web.forms import Field, fields_of
 from apps.web.graph import Drawing, draw
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Artifact, Execution, Task, Workflow
-from apps.workflows.selectors import logs, overview, progress
+from apps.workflows.selectors import estimates, logs, overview, progress
 from apps.workflows.selectors.approvals import WAITING_FOR, asked_of, is_asked, requested_by
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.relations import actions_of, children, with_parents
@@ -83,7 +83,7 @@ def execution(user: Any, execution_id: UUID) -> dict[str, Any]:
         "drawing": _drawing(row, tasks),
         "events": overview.last_events(user, row, MAX_EVENTS),
         "may_watch": may_watch_it,
-        "estimate": progress.estimate(row) if may_watch_it and row.status not in TERMINAL else None,
+        "estimate": estimates.answer(user, row).body if may_watch_it and row.status not in TERMINAL else None,
         "actions": actions,
         "approvals": _approvals(user, row),
         "children": children(user, row),

@@ -1,4 +1,5 @@
-"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, pruning.
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, counting
+what ended, estimates, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
 """
@@ -11,19 +12,22 @@ from datetime import datetime
 
 from django.db import DatabaseError, connection
 
-from apps.core.clock import database_now
+from apps.core.clock import carried_now, database_now
 from apps.executors import Options
 from apps.executors.container import orphans
 from apps.workflows.selectors.performing import executor_options, held
-from apps.workflows.services import notifications, retention, schedules
+from apps.workflows.services import counting, estimates, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 LEAST_SECONDS = 0.1
+COUNT_SECONDS = 5.0
+COUNT_PAUSE_SECONDS = 0.05  # between two transactions: the tables are everybody's
 PRUNE_SECONDS = 3600.0
 PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
+MOST_PAUSED_SECONDS = 300.0  # learning takes a small share of the time: after much of it, it rests long
 CONTAINER_SECONDS = 10.0
 
 
@@ -74,12 +78,18 @@ class Keeper(threading.Thread):
         following = self._duty.act(self._ending)
         if following is None:
             return self._duty.seconds
-        return min(self._duty.seconds, max(LEAST_SECONDS, (following - database_now()).total_seconds()))
+        return min(self._duty.seconds, max(LEAST_SECONDS, (following - carried_now()).total_seconds()))
 
 
 def _prune() -> None:
     """What is left when the budget is spent is for the next hour, or for the next worker."""
     retention.run(database_now(), budget_seconds=PRUNE_BUDGET_SECONDS)
+
+
+def _count(ending: threading.Event) -> None:
+    """Until everything that ended is part of the totals; another worker may be at it."""
+    while not ending.is_set() and counting.count_ended():
+        ending.wait(COUNT_PAUSE_SECONDS)
 
 
 def remove_orphans(options: Options) -> int:
@@ -109,5 +119,7 @@ def keepers() -> list[Keeper]:
         *([Keeper(containers)] if options.container_runtime == "docker" else []),
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("counting", _count, COUNT_SECONDS)),
+        Keeper(Duty("estimates", estimates.fold_due, MOST_PAUSED_SECONDS, first_after=estimates.LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),
     ]

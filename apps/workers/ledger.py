@@ -10,16 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, connection
 
-from apps.core.clock import database_now
+from apps.core.clock import carried_now
 from apps.workflows.engine.types import Progressed, Reject
 from apps.workflows.services import leases
 from apps.workflows.services.ledger import ClaimedTask, Report, Turn, Wanted, turn
+from apps.workflows.services.ledger.memory import memory
 
 logger = logging.getLogger(__name__)
 
@@ -132,13 +133,12 @@ class Ledger(threading.Thread):
                 if not self._claiming:
                     self.claims_no_more.set()
                 free = self._claiming and len(self._held) < self._settings.slots
-                look = free and (self._look or now >= self._poll_at)
+                look = free and self._look
                 beat = self._beat_now or now >= self._beat_at
                 chores_at = min(self._reap_at, self._wake_at)
                 if self._reports or look or beat or self._ending or now >= chores_at:
                     break
-                due = min(self._beat_at, chores_at, self._poll_at if free else self._beat_at)
-                self._wake.wait(max(0.0, due - now))
+                self._wake.wait(max(0.0, min(self._beat_at, chores_at) - now))
             reports, self._reports = self._reports, []
             if look:
                 self._look = False
@@ -159,7 +159,7 @@ class Ledger(threading.Thread):
         )
         result = turn(reports, wanted)
         if result.due_at is not None:
-            self._wake_at = min(self._wake_at, time.monotonic() + _seconds_until(result.due_at))
+            self._wake_at = min(self._wake_at, time.monotonic() + _seconds(result.due_at - carried_now()))
         for task in ended:
             self._held.pop(task, None)
         self._held.update((task.task_id, task.fence) for task in result.claimed)
@@ -169,7 +169,7 @@ class Ledger(threading.Thread):
         if result.more or not result.looked:
             self._look = True
         if not reports and not result.claimed:
-            self._poll_at = time.monotonic() + self._idle_seconds()
+            self._wake_at = time.monotonic()  # what there was comes in a moment, or is gone
 
     def _tell_lost(self, reports: Sequence[Report], result: Turn) -> None:
         lost = [
@@ -180,19 +180,28 @@ class Ledger(threading.Thread):
                 self._held.pop(task, None)
             self._on_stop((), lost)
 
-    def _idle_seconds(self) -> float:
-        """How long to sleep when there is nothing to do: until the next timer, or the next poll."""
-        due: datetime | None = leases.next_ready_at()
-        if due is None:
-            return POLL_SECONDS
-        return min(POLL_SECONDS, _seconds_until(due))
-
     def _act_on_timers(self) -> None:
-        """What is due by the database's clock, and when to look again: at the next moment, or when others made one."""
-        leases.wake(database_now())
-        due = leases.next_due_at()
-        seconds = POLL_SECONDS if due is None else min(POLL_SECONDS, _seconds_until(due))
-        self._wake_at = time.monotonic() + seconds
+        """Act on what is due by the database's clock, look at the line where there is something, find the next time.
+
+        That is the next moment which is known of, or a poll: a doorbell may have been lost.
+        """
+        ready_at, due_at = leases.next_moments()
+        now = carried_now()
+        if due_at is not None and due_at <= now:
+            leases.wake(now)
+            ready_at, due_at = leases.next_moments()
+        polled = time.monotonic()
+        pause = POLL_SECONDS if due_at is None else min(POLL_SECONDS, _seconds(due_at - now))
+        if ready_at is not None:
+            seconds = _seconds(ready_at - now)
+            if seconds > 0:
+                pause = min(pause, seconds)
+                self._poll_at = min(self._poll_at, polled + seconds)
+            elif polled >= self._poll_at:
+                # It may be for others only, by its lane: it is looked at once in a while, not again and again.
+                self._look = True
+                self._poll_at = polled + POLL_SECONDS
+        self._wake_at = polled + pause
 
     def _beat(self) -> None:
         settings = self._settings
@@ -226,6 +235,7 @@ class Ledger(threading.Thread):
             logger.warning("the database does not answer, trying again: %s", type(error).__name__)
         self._backoff = min(MAX_BACKOFF_SECONDS, max(0.05, self._backoff * 2))
         connection.close()
+        memory.forget()
         self._unsure = True
         with self._wake:
             self._reports[:0] = reports
@@ -233,5 +243,5 @@ class Ledger(threading.Thread):
         time.sleep(self._backoff)
 
 
-def _seconds_until(moment: datetime) -> float:
-    return max(0.0, (moment - database_now()).total_seconds())
+def _seconds(span: timedelta) -> float:
+    return max(0.0, span.total_seconds())

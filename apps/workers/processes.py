@@ -1,10 +1,13 @@
 """What a process of ours does about its parent and its port before it begins."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import sys
+from pathlib import Path
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,3 +31,14 @@ def port_is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def alone(directory: Path) -> IO[str] | None:
+    """The lock of the only server process over `directory`, held while what is returned is kept; `None`: taken."""
+    file = (directory / "server.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

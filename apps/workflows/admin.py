@@ -32,6 +32,7 @@ from apps.workflows.models import (
     Webhook,
     Workflow,
     WorkflowGroupPermission,
+    WorkflowRolePermission,
     WorkflowUserPermission,
     WorkflowVersion,
 )
@@ -353,3 +354,13 @@ class GroupGrantAdmin(GrantAdmin):
     list_display = ("content_object", "group", "permission")
     list_select_related = ("content_object", "group", "permission__content_type")
     search_fields = ("content_object__slug", "content_object__name", "group__name")
+
+
+@admin.register(WorkflowRolePermission)
+class RoleGrantAdmin(GrantAdmin):
+    """What all who have a role may do with single workflows."""
+
+    to = "role"
+    list_display = ("content_object", "role", "permission")
+    list_select_related = ("content_object", "role", "permission__content_type")
+    search_fields = ("content_object__slug", "content_object__name", "role__name")

@@ -1,20 +1,19 @@
 // Keeps a page true while it is open: bars and statuses follow the progress socket, regions marked `data-refresh` are
 // fetched anew when something began or ended, and all the while no socket answers.
 
+import { Progress } from "../progress.js";
+
 const main = document.querySelector("main");
 const pill = document.querySelector("[data-connection]");
 const TERMINAL = new Set(["completed", "failed", "timed_out", "cancelled", "skipped"]);
 const QUIET = new Set(["task.progress"]); // events that change nothing but bars
 const TOLD = new Set(["snapshot", "event", "execution"]); // frames that tell of executions
-const FINAL = { 4400: "refused", 4403: "no longer permitted", 4404: "not found" }; // close codes after which to stop
 const REFRESH_MS = 1500; // at most one fetch in this time
-const MAX_WAIT_MS = 30000;
 
 const pollMs = Number(main.dataset.poll || 0) * 1000;
 const skew = { ms: 0 }; // the server's clock minus ours
 let live = false;
 let ended = false;
-let failures = 0;
 let seq = Number(main.dataset.seq ?? -1);
 
 // --- what is on the page -----------------------------------------------------------------------------------------
@@ -125,29 +124,22 @@ function tell(state, text) {
 
 function connect() {
   const url = new URL(main.dataset.live, location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  if (failures && seq >= 0) url.searchParams.set("since", String(seq));
-  const socket = new WebSocket(url);
-  socket.onmessage = ({ data }) => {
-    const frame = JSON.parse(data);
-    if (!live) {
-      live = true;
-      tell("live", "live");
-    }
-    failures = 0;
-    if (TOLD.has(frame.type)) apply(frame);
-    if (ended) socket.close(1000);
-  };
-  socket.onclose = ({ code }) => {
-    live = false;
-    if (ended) return tell("ended", "ended");
-    if (code === 4401) return location.reload();
-    if (FINAL[code]) return tell("closed", FINAL[code]);
-    failures += 1;
-    const wait = Math.min(MAX_WAIT_MS, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
-    tell("waiting", `not connected, again in ${Math.ceil(wait / 1000)} s`);
-    setTimeout(connect, wait);
-  };
+  const progress = new Progress({
+    url: url.pathname,
+    workflowId: url.searchParams.get("workflow_id") ?? undefined,
+    onFrame(frame) {
+      if (TOLD.has(frame.type)) apply(frame);
+      if (!ended) return;
+      progress.close();
+      live = false;
+      tell("ended", "ended");
+    },
+    onState(state, text) {
+      live = state === "live";
+      if (state === "login") location.reload();
+      else tell(state, text);
+    },
+  });
 }
 
 // --- durations ----------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ MAX_LINES = 400
 
 ENGINE_TABLES = {
     "Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow", "Lane",
-    "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "PrunedTotal", "Artifact",
+    "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "OutcomeTotal", "MetricLabel",
+    "Figure", "Artifact",
+    "PastRun", "Experience", "StepWeights", "Prediction", "PredictionTotal",
 }  # fmt: skip
 WRITES = {
     "create", "bulk_create", "update", "bulk_update", "get_or_create", "update_or_create", "save", "delete",

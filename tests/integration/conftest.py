@@ -1,11 +1,14 @@
 """Accounts and small workflows, as integration tests want them."""
 
 import itertools
+import threading
 
 import pytest
+from django.db import connections
 
 from apps.accounts.models import Role, User
 from apps.core import bell
+from apps.core.api import asgi
 from apps.workflows.services import workflows
 
 _numbers = itertools.count(1)
@@ -16,6 +19,22 @@ def _quiet_bells(django_db_setup):
     """The doorbell's own connection ends before the test database is dropped."""
     yield
     bell.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_request_connection_stays_open(django_db_setup, django_db_blocker):
+    """The threads of requests keep their connections, which PostgreSQL would count when the database is dropped."""
+    yield
+    threads = len(asgi._threads._threads)
+    together = threading.Barrier(threads) if threads else None
+
+    def close():
+        together.wait(5)
+        with django_db_blocker.unblock():
+            connections.close_all()
+
+    for done in [asgi._threads.submit(close) for _ in range(threads)]:
+        done.result(10)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_a40_every_requirement_is_pinned_and_not_below_its_floor():
             text = line.partition("#")[0].strip()
             if not text or text.startswith("-r"):
                 continue
-            pinned = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", text)
+            pinned = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?==([\w.!]+)", text)
             assert pinned, f"{file}: {text} is not pinned"
             if floor := FLOORS.get(pinned[1].lower()):
                 assert numbers(pinned[2]) >= floor, text

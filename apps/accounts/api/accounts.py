@@ -13,7 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import one_time, services
+from apps.accounts import one_time, second_factor, services
 from apps.accounts.api import serializers
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Permission as P
@@ -43,7 +43,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     """Accounts."""
 
     required_permissions = dict.fromkeys(
-        ("list", "retrieve", "create", "update", "destroy", "reset_password"), P.SYSTEM_ADMIN
+        ("list", "retrieve", "create", "update", "destroy", "reset_password", "second_factor"), P.SYSTEM_ADMIN
     )
     queryset = User.objects.prefetch_related("roles")
     lookup_field = "pk"
@@ -84,6 +84,13 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     def reset_password(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """A one-time token to hand over, for `POST /auth/reset-password`; until it is used nothing changes."""
         return Response(_handed(self.get_object(), _actor(request)))
+
+    @extend_schema(operation_id="users_second_factor_destroy", responses={204: None})
+    @action(detail=True, methods=["delete"], url_path="second-factor", filterset_class=None)
+    def second_factor(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
+        """Take the second factor off, for somebody whose device is lost."""
+        second_factor.remove(self.get_object(), by=_actor(request))
+        return Response(status=204)
 
 
 class RoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):

@@ -18,6 +18,9 @@ class CredentialsSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     # Bounded, because hashing is what an attacker would make us do; the same for known and unknown names.
     password = serializers.CharField(max_length=1024, trim_whitespace=False, style={"input_type": "password"})
+    code = serializers.CharField(
+        max_length=20, default="", allow_blank=True, help_text="Of the second factor, where the account has one."
+    )
 
 
 class RefreshSerializer(StrictSerializer):

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
-from apps.accounts.api import api_tokens, passwords, views
+from apps.accounts.api import api_tokens, passwords, second_factor, views
 from apps.accounts.api.accounts import RoleViewSet, UserViewSet
 
 router = SimpleRouter(trailing_slash=False)
@@ -18,6 +18,9 @@ auth: list[URLPattern | URLResolver] = [
     path("me", views.MeView.as_view(), name="auth-me"),
     path("password", passwords.OwnPasswordView.as_view(), name="auth-password"),
     path("reset-password", passwords.ResetView.as_view(), name="auth-reset-password"),
+    path("second-factor", second_factor.SecondFactorView.as_view(), name="auth-second-factor"),
+    path("second-factor/confirm", second_factor.ConfirmView.as_view(), name="auth-second-factor-confirm"),
+    path("second-factor/remove", second_factor.RemoveView.as_view(), name="auth-second-factor-remove"),
     path("api-tokens", api_tokens.ApiTokenViewSet.as_view({"get": "list", "post": "create"}), name="api-tokens"),
     path(
         "api-tokens/<uuid:id>",

@@ -39,7 +39,9 @@ class TokenView(GenericAPIView):
         """
         given = _validated(self, request)
         attempt = LoginAttempt(request._request)
-        user = authenticate(request._request, username=given["username"], password=given["password"])
+        user = authenticate(
+            request._request, username=given["username"], password=given["password"], code=given["code"]
+        )
         if not isinstance(user, User):
             raise Unauthenticated("The username or the password is wrong.", code="invalid_credentials")
         attempt.succeeded()

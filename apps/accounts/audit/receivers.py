@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.http import HttpRequest
-from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
+from guardian.models import BaseObjectPermission
 
 from apps.accounts.audit.models import AuditEntry
 from apps.accounts.audit.recording import Actor, actor_of, present_actor, record, seldom
@@ -43,7 +43,7 @@ def connect() -> None:
     for through in (User.roles.through, User.groups.through, Role.permissions.through):
         m2m_changed.connect(_members_changed, sender=through, dispatch_uid=f"audit.{through.__name__}")
     for grant in apps.get_models():
-        if issubclass(grant, UserObjectPermissionBase | GroupObjectPermissionBase):
+        if issubclass(grant, BaseObjectPermission) and grant._meta.app_label != "guardian":
             post_save.connect(_granted, sender=grant, dispatch_uid=f"audit.{grant.__name__}")
             post_delete.connect(_revoked, sender=grant, dispatch_uid=f"audit.{grant.__name__}.deleted")
 
@@ -221,5 +221,5 @@ def _grant(verb: str, instance: Any, **values: Any) -> None:
 
 
 def _grant_words(instance: Any) -> dict[str, str]:
-    to = {"user": str(instance.user)} if hasattr(instance, "user") else {"group": str(instance.group)}
-    return {**to, "permission": instance.permission.codename}
+    to = next(kind for kind in ("user", "group", "role") if hasattr(instance, kind))
+    return {to: str(getattr(instance, to)), "permission": instance.permission.codename}

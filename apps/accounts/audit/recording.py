@@ -14,6 +14,7 @@ from typing import Any
 from django.core.cache import cache
 from django.db import IntegrityError, models, transaction
 from django.http import HttpRequest
+from redis.exceptions import RedisError
 
 from apps.accounts.audit.chain import START, hash_of
 from apps.accounts.audit.models import AuditEntry, AuditHead
@@ -109,7 +110,10 @@ def record(
 def seldom(key: str, seconds: int = 60) -> bool:
     """Whether nothing with this key was told for so long: what a caller may repeat at will is told once a minute."""
     # As a digest: what a caller sent is no key for every cache.
-    return bool(cache.add(f"audit:{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}", 1, seconds))
+    try:
+        return bool(cache.add(f"audit:{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}", 1, seconds))
+    except RedisError:
+        return True  # rather told twice than not at all
 
 
 @contextlib.contextmanager

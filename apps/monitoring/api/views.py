@@ -7,7 +7,8 @@ from django.db import Error
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from prometheus_client.registry import Collector
+from prometheus_client import REGISTRY
+from prometheus_client.registry import Collector, CollectorRegistry
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
@@ -21,7 +22,8 @@ from apps.core.api.viewsets import OPEN, GenericAPIView
 from apps.core.errors import NotFound, PlatformError, Unavailable
 from apps.monitoring import collectors, health, runtime
 from apps.monitoring.api import serializers
-from apps.monitoring.exposition import rendered
+from apps.monitoring.collectors import Filled
+from apps.monitoring.exposition import registered, rendered
 
 TEXT = {
     (200, "text/plain"): OpenApiTypes.STR,
@@ -54,23 +56,28 @@ class _TextView(GenericAPIView):
     content_negotiation_class = AnyAccept
     renderer_classes = [JSONRenderer]
 
-    def text(self, request: Request, collector: Collector) -> HttpResponse:
-        """The collector's families in the format that the caller prefers."""
+    def text(
+        self, request: Request, filled: Iterable[Filled], registry: CollectorRegistry | Collector | None = None
+    ) -> HttpResponse:
+        """The families in the format that the caller prefers."""
         try:
-            body, content_type = rendered(collector, accept=request.headers.get("Accept", ""))
+            body, content_type = rendered(filled, accept=request.headers.get("Accept", ""), registry=registry)
         except Error as error:
             raise Unavailable("The database does not answer, so its facts cannot be told.") from error
         return HttpResponse(body, content_type=content_type)
 
-    def one(self, request: Request, name: str, within: collectors.Ours | collectors.Everything) -> HttpResponse:
+    def one(self, request: Request, name: str, *, own_only: bool) -> HttpResponse:
         """A single family. Raises NotFound."""
         try:
-            found = collectors.find(name, within=within)
+            found = collectors.find(name)
         except Error as error:
             raise Unavailable("The database does not answer, so its facts cannot be told.") from error
-        if found is None:
+        if found is not None:
+            return self.text(request, [found])
+        other = None if own_only else registered(name)
+        if other is None:
             raise NotFound("There is no metric of this name; `/monitoring/metrics` lists them.", code="unknown_metric")
-        return self.text(request, found)
+        return self.text(request, [], other)
 
 
 class MetricsView(_TextView):
@@ -79,7 +86,7 @@ class MetricsView(_TextView):
     @extend_schema(responses=TEXT, operation_id="monitoring_metrics")
     def get(self, request: Request) -> HttpResponse:
         """Facts from the database (at most a second old), then this server process: HTTP, Python, the host."""
-        return self.text(request, collectors.everything)
+        return self.text(request, collectors.ours(), REGISTRY)
 
 
 class MetricView(_TextView):
@@ -88,7 +95,7 @@ class MetricView(_TextView):
     @extend_schema(responses=TEXT, operation_id="monitoring_metric")
     def get(self, request: Request, name: str) -> HttpResponse:
         """One metric with its HELP and TYPE; `name` is a family's or that of one of its samples."""
-        return self.one(request, name, collectors.everything)
+        return self.one(request, name, own_only=False)
 
 
 class DaggerMetricsView(_TextView):
@@ -97,7 +104,7 @@ class DaggerMetricsView(_TextView):
     @extend_schema(responses=TEXT, operation_id="monitoring_dagger_metrics")
     def get(self, request: Request) -> HttpResponse:
         """The metrics whose names begin with `dagger_`."""
-        return self.text(request, collectors.ours)
+        return self.text(request, collectors.ours())
 
 
 class DaggerMetricView(_TextView):
@@ -106,7 +113,7 @@ class DaggerMetricView(_TextView):
     @extend_schema(responses=TEXT, operation_id="monitoring_dagger_metric")
     def get(self, request: Request, name: str) -> HttpResponse:
         """One metric whose name begins with `dagger_`, with its HELP and TYPE."""
-        return self.one(request, name, collectors.ours)
+        return self.one(request, name, own_only=True)
 
 
 class DaggerStatusView(GenericAPIView):

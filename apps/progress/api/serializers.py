@@ -121,6 +121,14 @@ class SnapshotSerializer(serializers.Serializer[Any]):
     total_steps = serializers.IntegerField()
 
 
+class BlockedSerializer(serializers.Serializer[Any]):
+    """An open step that waits for somebody, as `/tasks/{id}/why` tells it."""
+
+    step_id = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
 class EstimateSerializer(serializers.Serializer[Any]):
     """When it will be done, as far as that can be said."""
 
@@ -137,8 +145,11 @@ class EstimateSerializer(serializers.Serializer[Any]):
     p90 = serializers.FloatField(allow_null=True)
     method = serializers.CharField(allow_null=True)
     basis_executions = serializers.IntegerField()
-    measured_coverage = serializers.FloatField(allow_null=True)
-    reason = serializers.CharField()
+    measured_coverage = serializers.FloatField(
+        allow_null=True, help_text="The share of this workflow's past 80 % intervals that held."
+    )
+    blocked_by = BlockedSerializer(many=True)
+    reason = serializers.CharField(allow_null=True)
 
 
 class TicketSerializer(serializers.Serializer[Any]):

@@ -23,9 +23,9 @@ from apps.progress.credentials import Credential
 from apps.progress.noting import noted
 from apps.progress.wire import PEER, Peer
 from apps.workflows.api.idempotency import Idempotent
-from apps.workflows.models import Execution, Workflow
+from apps.workflows.models import Workflow
 from apps.workflows.selectors import progress
-from apps.workflows.services import trackers
+from apps.workflows.services import estimates, trackers
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -56,7 +56,7 @@ class SnapshotView(GenericAPIView):
     @extend_schema(operation_id="progress_read")
     def get(self, request: Request, workflow_id: str) -> Response:
         """The state of a workflow's newest execution, or of the execution of that id, with all its steps."""
-        return Response(progress.snapshot(progress.target(request.user, workflow_id)))
+        return Response(progress.snapshot(progress.target(request.user, workflow_id), just_read=True))
 
 
 class HistoryView(GenericAPIView):
@@ -98,7 +98,7 @@ class EstimateView(GenericAPIView):
     @extend_schema(operation_id="progress_estimate")
     def get(self, request: Request, workflow_id: str) -> Response:
         """Judged by earlier executions; null and a reason where nothing can be said."""
-        return Response(progress.estimate(progress.target(request.user, workflow_id)))
+        return Response(estimates.serve(request.user, progress.target(request.user, workflow_id)))
 
 
 class UpdateView(Idempotent, GenericAPIView):
@@ -234,9 +234,9 @@ def _one(act: Any, *, many: bool) -> Any:
         raise Invalid(error.detail, code=error.code, problems=problems) from None
 
 
-def _answer(row: Execution) -> dict[str, Any]:
+def _answer(row: trackers.Standing) -> dict[str, Any]:
     return {
-        "workflow_id": row.workflow.slug,
+        "workflow_id": row.workflow_id,
         "execution_id": str(row.pk),
         "status": row.status,
         "percent_complete": row.percent,

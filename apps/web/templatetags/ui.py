@@ -59,6 +59,12 @@ def pretty(value: Any) -> str:
 
 
 @register.filter
+def percent(share: float) -> str:
+    """A share of 1 as a percentage: `79 %`."""
+    return f"{share * 100:.0f} %"
+
+
+@register.filter
 def as_step(step: str) -> str:
     """The body of a request that names a step."""
     return json.dumps({"step_id": step})

@@ -99,7 +99,7 @@ class WrittenActions(GatedViewSet):
         responses={(200, "text/plain"): OpenApiTypes.STR},
         parameters=[OpenApiParameter("step_id", str, description="Only this step's.")],
     )
-    @action(detail=True, url_path=r"logs\.txt", pagination_class=None, filterset_class=None)
+    @action(detail=True, url_path="logs.txt", pagination_class=None, filterset_class=None)
     def logs_text(self, request: Request, id: str) -> HttpResponseBase:  # noqa: A002, ARG002
         """The same as a file of text, with whatever colours it has; one attempt of a task after the other."""
         execution = self.get_object()

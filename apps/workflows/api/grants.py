@@ -9,32 +9,34 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.models import User
+from apps.accounts.models import Role, User
 from apps.accounts.permissions import OF_WORKFLOWS, Permission, holds, require
 from apps.core.api.problems import pointer
 from apps.core.api.viewsets import AUTHENTICATED, GenericAPIView, StrictSerializer
 from apps.core.errors import Denied, Invalid, NotFound, Problem
 from apps.workflows.api.gate import GatedViewSet
 from apps.workflows.models import Workflow
-from apps.workflows.selectors.grants import VERBS, explain, grants_on, verbs_of
+from apps.workflows.selectors.grants import VERBS, Grantee, explain, grants_on, verbs_of
 from apps.workflows.services import grants
 
 _NOTHING = "there is no such thing, or you may not know of it"
 
 
 class GrantSerializer(serializers.Serializer[Any]):
-    """What one person or one group may do with a workflow."""
+    """What one person, one group or one role may do with a workflow."""
 
     user = serializers.CharField(read_only=True, allow_null=True)
     group = serializers.CharField(read_only=True, allow_null=True)
+    role = serializers.CharField(read_only=True, allow_null=True)
     permissions = serializers.ListField(child=serializers.CharField(), read_only=True)
 
 
 class GrantChangeSerializer(StrictSerializer):
     """Who shall be able to do what: exactly these, and no grant where the list is empty."""
 
-    user = serializers.CharField(max_length=150, required=False, help_text="A username; or give `group`.")
-    group = serializers.CharField(max_length=150, required=False, help_text="A group's name; or give `user`.")
+    user = serializers.CharField(max_length=150, required=False, help_text="A username; or give `group` or `role`.")
+    group = serializers.CharField(max_length=150, required=False, help_text="A group's name, instead of `user`.")
+    role = serializers.CharField(max_length=64, required=False, help_text="A role's name, instead of `user`.")
     permissions = serializers.ListField(child=serializers.ChoiceField(choices=VERBS), max_length=len(VERBS))
 
 
@@ -42,7 +44,7 @@ class DecidedBySerializer(serializers.Serializer[Any]):
     """What gives or takes a permission."""
 
     kind = serializers.CharField(
-        read_only=True, help_text="`role`, `ownership`, `grant`, `group_grant`; `inactive`, `api_token`."
+        read_only=True, help_text="`role`, `ownership`, `grant`, `group_grant`, `role_grant`; `inactive`, `api_token`."
     )
     name = serializers.CharField(read_only=True)
 
@@ -59,8 +61,9 @@ class ExplanationSerializer(serializers.Serializer[Any]):
 
 
 _WHO = [
-    OpenApiParameter("user", str, description="Whose grant; or give `group`."),
-    OpenApiParameter("group", str, description="Whose grant; or give `user`."),
+    OpenApiParameter("user", str, description="Whose grant; or give `group` or `role`."),
+    OpenApiParameter("group", str, description="Whose grant, instead of `user`."),
+    OpenApiParameter("role", str, description="Whose grant, instead of `user`."),
 ]
 
 
@@ -86,7 +89,7 @@ class GrantViewSet(GatedViewSet):
 
     @extend_schema(operation_id="workflow_grants", responses=GrantSerializer(many=True))
     def list(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002 (the route's word)
-        """Who may do what with it beyond their roles: people, then groups."""
+        """Who may do what with it beyond their roles: people, then groups, then roles."""
         return Response(GrantSerializer(grants_on(self._workflow(id)), many=True).data)
 
     @extend_schema(operation_id="workflow_grant", request=GrantChangeSerializer)
@@ -98,13 +101,12 @@ class GrantViewSet(GatedViewSet):
         to = _grantee(given.validated_data)
         grants.grant(workflow, to, given.validated_data["permissions"], by=self.account())
         verbs = verbs_of(workflow, to)
-        name = to.username if isinstance(to, User) else to.name
-        shown = {"user": None, "group": None, "user" if isinstance(to, User) else "group": name}
+        shown = {"user": None, "group": None, "role": None, _kind(to): to.username if isinstance(to, User) else to.name}
         return Response({**shown, "permissions": [verb for verb in VERBS if verb in verbs]})
 
     @extend_schema(operation_id="workflow_grant_destroy", parameters=_WHO, responses={204: None})
     def destroy(self, request: Request, id: str) -> Response:  # noqa: A002
-        """Take all back that was granted to `?user=` or `?group=`; open sockets close within 5 seconds."""
+        """Take all back that was granted to `?user=`, `?group=` or `?role=`; open sockets close within 5 seconds."""
         workflow = self._workflow(id)
         grants.grant(workflow, _grantee(request.query_params), (), by=self.account())
         return Response(status=204)
@@ -173,14 +175,19 @@ def _permission(request: Request) -> Permission:
         raise _invalid("permission", "must be one of the permissions, such as workflow:read") from None
 
 
-def _grantee(asked: Any) -> User | Group:
-    """The person or group that is named. Raises `Invalid`."""
-    names = {kind: asked[kind] for kind in ("user", "group") if asked.get(kind)}
+def _kind(to: Grantee) -> str:
+    return "user" if isinstance(to, User) else "role" if isinstance(to, Role) else "group"
+
+
+def _grantee(asked: Any) -> Grantee:
+    """The person, group or role that is named. Raises `Invalid`."""
+    names = {kind: asked[kind] for kind in ("user", "group", "role") if asked.get(kind)}
     if len(names) != 1:
-        raise _invalid("user", "give either `user` or `group`")
+        raise _invalid("user", "give one of `user`, `group` and `role`")
     ((kind, name),) = names.items()
     name = _text(name)
-    found = User.objects.filter(username=name).first() if kind == "user" else Group.objects.filter(name=name).first()
+    rows: Any = {"user": User, "group": Group, "role": Role}[kind]._default_manager
+    found: Grantee | None = rows.filter(**{"username" if kind == "user" else "name": name}).first()
     if found is None:
         raise _invalid(kind, f"there is no such {kind}")
     return found

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from apps.workflows.engine.decide import decide
 from apps.workflows.engine.decide.opening import LEAVE
-from apps.workflows.engine.graph import Graph
+from apps.workflows.engine.graph import Graph, Weights
 from apps.workflows.engine.ids import item_name, step_of
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.engine.types import (
@@ -97,8 +97,10 @@ class Course:
         now: datetime,
         inputs: Callable[[], Mapping[str, Any]],
         environment: Mapping[str, str],
+        weights: Weights | None = None,
     ) -> None:
         self.graph = graph
+        self.weights = weights
         self.state = state
         self.now = now
         self._inputs = inputs
@@ -166,6 +168,7 @@ class Course:
             items=self.items,
             signals=self._signals or {},
             kept=self.kept,
+            weights=self.weights,
         )
 
     # -- deciding ----------------------------------------------------------------------------------------------------

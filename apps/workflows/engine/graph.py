@@ -151,3 +151,20 @@ class Graph:
     def by_ordinal(self) -> Mapping[int, StepSpec]:
         """The steps by ordinal."""
         return {step.ordinal: step for step in self.steps.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the steps of a graph count for in an execution's percentage, by id, and all of them together.
+
+    They are what the steps are expected to cost, and hold from an execution's first moment to its last.
+    """
+
+    by_step: Mapping[str, float]
+    total: float
+
+    @classmethod
+    def of(cls, graph: Graph, by_step: Mapping[str, float]) -> "Weights":
+        """Those of this graph; a step that has none counts 1, which is the mean."""
+        found = {step: by_step.get(step, 1.0) for step in graph.steps}
+        return cls(found, sum(found.values()))

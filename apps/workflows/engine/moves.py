@@ -90,7 +90,10 @@ class Changes:
         self.have(tasks_total=self.execution.tasks_total + 1, open_tasks=self.execution.open_tasks + 1)
 
     def put(self, before: TaskState, after: TaskState) -> None:
-        """A task that changed. The percentage of an execution never falls (I7); that of a step is its items' mean."""
+        """A task that changed. The percentage of an execution never falls (I7); that of a step is its items' mean.
+
+        Steps count for what they are expected to cost, where that is known.
+        """
         self._tasks[after.step_id] = after
         if before.status not in TERMINAL and after.status in TERMINAL:
             self.have(open_tasks=self.execution.open_tasks - 1)
@@ -103,8 +106,14 @@ class Changes:
                 percent = min(MOST_BEFORE_THE_END, max(0.0, whole.percent + delta / whole.items))
                 self.put(whole, whole._replace(percent=percent))
             return
-        points = self.execution.points + delta
-        percent = min(MOST_BEFORE_THE_END, round(points / max(1, len(self.snapshot.graph.steps)), 2))
+        weights = self.snapshot.weights
+        counts, total = (
+            (1.0, len(self.snapshot.graph.steps))
+            if weights is None
+            else (weights.by_step[after.step_id], weights.total)
+        )
+        points = self.execution.points + delta * counts
+        percent = min(MOST_BEFORE_THE_END, round(points / max(1.0, total), 2))
         self.have(points=points, percent=max(self.execution.percent, percent))
 
     def tell(self, kind: str, task: TaskState, **data: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apps.workflows.engine.graph import Graph, StepSpec
+from apps.workflows.engine.graph import Graph, StepSpec, Weights
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import Status
 
@@ -44,6 +44,7 @@ class TaskState(NamedTuple):
     lease_expires_at: datetime | None = None
     percent: float = 0.0
     message: str = ""
+    queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outputs: Mapping[str, Any] | Sequence[Any] | None = None
@@ -82,7 +83,8 @@ class Snapshot:
 
     `read_inputs` gives the execution's inputs, for which most decisions do not ask. `outputs` holds, by step, what
     templates refer to; `items`, by task, the item it is about; `signals` those that have come, with their payloads;
-    `kept`, in a new execution, the good results of the one it was made from.
+    `kept`, in a new execution, the good results of the one it was made from; `weights` what its steps count for, None
+    where they all count the same.
     """
 
     graph: Graph
@@ -94,6 +96,7 @@ class Snapshot:
     items: Mapping[str, Any] = field(default_factory=dict)
     signals: Mapping[str, Any] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights | None = None
 
     def spec(self, task: str) -> StepSpec:
         """The rules of a task's step."""

@@ -67,6 +67,8 @@ class Execution(models.Model):
         "workflows.Task", null=True, on_delete=models.SET_NULL, related_name="children", db_index=False
     )
     owes_parent = models.BooleanField(default=False)
+    # Whether it has ended and is part of `OutcomeTotal`.
+    counted = models.BooleanField(default=False)
     # What made it: the retry or fork of another execution, a schedule's moment, a webhook; else a caller.
     trigger = models.CharField(max_length=8, choices=Trigger.choices, default=Trigger.CALLER)
     origin = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="descendants")
@@ -129,6 +131,7 @@ class Execution(models.Model):
             ),
             models.Index(fields=["parent_task"], condition=Q(parent_task__isnull=False), name="execution_parent"),
             models.Index(fields=["owes_parent"], condition=Q(owes_parent=True), name="execution_owes"),
+            models.Index(fields=["status"], condition=Q(counted=False), name="execution_uncounted"),
         ]
 
     def __str__(self) -> str:
@@ -176,6 +179,7 @@ class Task(models.Model):
     message = models.CharField(max_length=1000, blank=True)
     outputs = models.JSONField(null=True)
     error = models.JSONField(null=True)
+    queued_at = models.DateTimeField(null=True)  # since when the current attempt could have been started
     started_at = models.DateTimeField(null=True)  # of the current attempt
     finished_at = models.DateTimeField(null=True)
 

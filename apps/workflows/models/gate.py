@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar
 from django.db import models
 from django.db.models import Q
 
-from apps.accounts.grants import objects_granted
+from apps.accounts.grants import objects_granted, objects_granted_to_roles
 from apps.accounts.permissions import Permission, holds_by_role, scope_of
 
 M = TypeVar("M", bound=models.Model)
@@ -38,11 +38,14 @@ class GatedQuerySet(models.QuerySet[M]):
             return self.all()
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        from apps.workflows.models.workflows import Workflow
+        from apps.workflows.models.workflows import Workflow, WorkflowRolePermission
 
-        granted = objects_granted(user, object_code(permission), Workflow)
+        code = object_code(permission)
+        granted = objects_granted(user, code, Workflow)
+        by_role = objects_granted_to_roles(user, code, WorkflowRolePermission)
         owner: Q = Q(**{f"{self._prefix}owner_id": user.pk})
-        return self.filter(owner | Q(**{f"{self._prefix}pk__in": granted}))
+        in_one = f"{self._prefix}pk__in"
+        return self.filter(owner | Q(**{in_one: granted}) | Q(**{in_one: by_role}))
 
 
 def object_code(permission: Permission) -> str:

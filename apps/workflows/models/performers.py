@@ -13,6 +13,7 @@ class Performer(models.Model):
     labels = models.JSONField(default=dict)  # name → text or number
     queues = models.JSONField(null=True)  # those it serves; null: all
     draining = models.BooleanField(default=False)
+    lost = models.BooleanField(default=False)  # was silent for a whole lease, and is counted as lost
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 

@@ -9,6 +9,7 @@ from django.db.models import Q
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from uuid6 import uuid7
 
+from apps.accounts.models import RoleObjectPermission
 from apps.workflows.models import lookups  # noqa: F401 (registers itself)
 from apps.workflows.models.gate import GatedQuerySet
 
@@ -102,3 +103,14 @@ class WorkflowGroupPermission(GroupObjectPermissionBase):
     """A permission of one group on one workflow."""
 
     content_object = models.ForeignKey(Workflow, on_delete=models.CASCADE)
+
+
+class WorkflowRolePermission(RoleObjectPermission):
+    """A permission of all who have one role on one workflow."""
+
+    content_object = models.ForeignKey(Workflow, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["role", "permission", "content_object"], name="role_grant_is_given_once")
+        ]

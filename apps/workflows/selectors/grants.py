@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.contrib.auth.models import Group
 from django.db.models import Q
@@ -10,25 +10,30 @@ from django.db.models import Q
 from apps.accounts.models import Role, User
 from apps.accounts.permissions import Permission, holds, scope_of
 from apps.accounts.permissions import Role as RoleName
-from apps.workflows.models import Workflow, WorkflowGroupPermission, WorkflowUserPermission
+from apps.workflows.models import Workflow, WorkflowGroupPermission, WorkflowRolePermission, WorkflowUserPermission
 from apps.workflows.models.gate import object_code
 
 VERBS = ("read", "update", "execute", "delete")
+Grantee: TypeAlias = User | Group | Role
+"""Whom a workflow can be shared with."""
 MOST = 1000  # grants that a list shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """What one person, or one group, may do with a workflow."""
+    """What one person, one group, or whoever has one role may do with a workflow."""
 
     user: str | None
     group: str | None
+    role: str | None
     permissions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """What gives a permission: `role`, `ownership`, `grant`, `group_grant`; or what takes it: `inactive`, `api_token`.
+    """What gives a permission: `role`, `ownership`, `grant`, `group_grant`, `role_grant`.
+
+    Or what takes it: `inactive`, `api_token`.
 
     `name` is the role, the owner, the account, the group, or the token's id.
     """
@@ -47,7 +52,7 @@ class Explanation:
 
 
 def grants_on(workflow: Workflow) -> list[Granted]:
-    """People first, then groups, each by name; at most `MOST` of either."""
+    """People first, then groups, then roles, each by name; at most `MOST` of either."""
     people = _grouped(
         WorkflowUserPermission.objects.filter(content_object=workflow).values_list(
             "user__username", "permission__codename"
@@ -58,20 +63,28 @@ def grants_on(workflow: Workflow) -> list[Granted]:
             "group__name", "permission__codename"
         )
     )
+    roles = _grouped(
+        WorkflowRolePermission.objects.filter(content_object=workflow).values_list("role__name", "permission__codename")
+    )
     return [
-        *(Granted(user=name, group=None, permissions=verbs) for name, verbs in people),
-        *(Granted(user=None, group=name, permissions=verbs) for name, verbs in groups),
+        *(Granted(user=name, group=None, role=None, permissions=verbs) for name, verbs in people),
+        *(Granted(user=None, group=name, role=None, permissions=verbs) for name, verbs in groups),
+        *(Granted(user=None, group=None, role=name, permissions=verbs) for name, verbs in roles),
     ]
 
 
-def verbs_of(workflow: Workflow, to: User | Group) -> frozenset[str]:
+def rows_of(to: Grantee) -> Any:
+    """The rows of what was granted to `to`, on whatever workflow."""
+    if isinstance(to, User):
+        return WorkflowUserPermission.objects.filter(user=to)
+    if isinstance(to, Role):
+        return WorkflowRolePermission.objects.filter(role=to)
+    return WorkflowGroupPermission.objects.filter(group=to)
+
+
+def verbs_of(workflow: Workflow, to: Grantee) -> frozenset[str]:
     """What was granted to `to` itself, as words of `VERBS`."""
-    rows: Any = (
-        WorkflowUserPermission.objects.filter(user=to)
-        if isinstance(to, User)
-        else WorkflowGroupPermission.objects.filter(group=to)
-    )
-    codes = rows.filter(content_object=workflow).values_list("permission__codename", flat=True)
+    codes = rows_of(to).filter(content_object=workflow).values_list("permission__codename", flat=True)
     return frozenset(code.partition(":")[2] for code in codes)
 
 
@@ -108,6 +121,11 @@ def _by_object(user: User, permission: Permission, workflow: Workflow) -> Iterab
     )
     for name in groups.order_by("group__name").values_list("group__name", flat=True):
         yield Reason(kind="group_grant", name=name)
+    roles = WorkflowRolePermission.objects.filter(
+        content_object=workflow, role__users=user.pk, permission__codename=code
+    )
+    for name in roles.order_by("role__name").values_list("role__name", flat=True):
+        yield Reason(kind="role_grant", name=name)
 
 
 def _grouped(pairs: Any) -> list[tuple[str, tuple[str, ...]]]:

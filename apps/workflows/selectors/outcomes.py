@@ -1,13 +1,12 @@
-"""How often things ended in which way: as counted from rows, as kept of rows that were pruned, and both together.
+"""How often things ended in which way: as counted from rows, as kept of rows marked as counted, and both together.
 
-A total of what was pruned has a name (`task.bucket`) and labels, the canonical JSON of `[workflow, step, status, error
-type]`; a bucket's have its upper bound in microseconds besides, null for what lasted longer than every bound. Buckets
-are kept apart and not summed up, so that bounds may change from one version of the platform to the next.
+What is kept has its buckets apart and not summed up, each by its upper bound in microseconds (empty for what lasted
+longer than every bound), so that bounds may change from one version of the platform to the next.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 ERROR_TYPES: tuple[str, ...] = (
@@ -16,7 +15,8 @@ ERROR_TYPES: tuple[str, ...] = (
 )  # fmt: skip
 """The types of `StepError`; whatever else a row says is told apart by nobody."""
 
-MEASURES = ("count", "retries", "microseconds", "bucket")
+UNKNOWN = "?"
+"""How a row keeps an error without a type, or of one that is not in the list."""
 
 _Key = tuple[UUID, str, str, str | None]
 
@@ -43,62 +43,100 @@ class Outcome:
     within: list[int]
 
 
-def together(
-    counted: Iterable[Outcome], pruned: Iterable[tuple[str, str, int]], bounds: Sequence[float]
-) -> list[Outcome]:
-    """`counted` with the totals `pruned` (measure, labels, value) added, in an order that rests on the keys alone.
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """The same without bounds: what a row of `OutcomeTotal` says."""
 
-    Who gets a label of his own depends on that order, so it must not change when rows go.
-    """
+    workflow_id: UUID
+    step_id: str
+    status: str
+    error_type: str
+    count: int = 0
+    retries: int = 0
+    microseconds: int = 0
+    buckets: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[UUID, str, str, str]:
+        """What it is about."""
+        return self.workflow_id, self.step_id, self.status, self.error_type
+
+    def add(self, other: "Kept") -> None:
+        """Take what `other` counted in."""
+        self.count += other.count
+        self.retries += other.retries
+        self.microseconds += other.microseconds
+        for limit, number in other.buckets.items():
+            self.buckets[limit] = self.buckets.get(limit, 0) + number
+
+
+def together(counted: Iterable[Outcome], kept: Iterable[Kept], bounds: Sequence[float]) -> list[Outcome]:
+    """`counted` with what was `kept` added, in an order that rests on the keys alone."""
     limits = [_microseconds(bound) for bound in bounds]
     found: dict[_Key, Outcome] = {(o.workflow_id, o.step_id, o.status, o.error_type): o for o in counted}
-    for measure, labels, value in pruned:
-        workflow, step, status, error, *rest = json.loads(labels)
-        key = (UUID(workflow), step, status, error)
-        if key not in found:
-            found[key] = Outcome(
-                workflow_id=key[0], step_id=step, status=status, error_type=error, within=[0] * len(limits)
+    for one in kept:
+        key = (one.workflow_id, one.step_id, one.status, None if one.error_type == UNKNOWN else one.error_type)
+        outcome = found.get(key)
+        if outcome is None:
+            outcome = found[key] = Outcome(
+                workflow_id=key[0], step_id=key[1], status=key[2], error_type=key[3], within=[0] * len(limits)
             )
-        outcome = found[key]
-        if measure == "bucket":
-            (limit,) = rest
-            outcome.timed += value
-            for index, mine in enumerate(limits):
-                if limit is not None and limit <= mine:
-                    outcome.within[index] += value
-        else:
-            setattr(outcome, measure, getattr(outcome, measure) + value)
+        outcome.count += one.count
+        outcome.retries += one.retries
+        outcome.microseconds += one.microseconds
+        if one.buckets:
+            outcome.timed += sum(one.buckets.values())
+            _add_buckets(outcome.within, one.buckets, limits)
     return [found[key] for key in sorted(found, key=lambda key: (*key[:3], key[3] is None, key[3] or ""))]
 
 
-def totals(
-    outcomes: Iterable[Outcome], bounds: Sequence[float], *, without_steps: Iterable[UUID] = ()
-) -> Mapping[tuple[str, str], int]:
-    """What is to be kept of `outcomes` that go: value by (measure, labels), in the order of the labels.
+def _add_buckets(within: list[int], buckets: Mapping[str, int], limits: Sequence[int]) -> None:
+    apart = [0] * (len(limits) + 1)
+    for text, number in buckets.items():
+        apart[bisect_left(limits, int(text)) if text else -1] += number
+    below = 0
+    for index, number in enumerate(apart[:-1]):
+        below += number
+        within[index] += below
+
+
+def to_keep(outcomes: Iterable[Outcome], bounds: Sequence[float], *, without_steps: Iterable[UUID] = ()) -> list[Kept]:
+    """What is to be kept of `outcomes` that are counted now, in the order of their keys.
 
     The steps of the workflows `without_steps` are not told apart: metrics have one label for all of them. Nor are
     errors of an unknown type, so that no row can make labels without end.
     """
     nameless = frozenset(without_steps)
-    sums: dict[tuple[str, str], int] = {}
+    sums: dict[tuple[UUID, str, str, str], Kept] = {}
     for outcome in outcomes:
-        step = "" if outcome.workflow_id in nameless else outcome.step_id
-        error = outcome.error_type if outcome.error_type in ("", *ERROR_TYPES) else None
-        for measure, more, value in _parts(outcome, bounds):
-            labels = json.dumps([str(outcome.workflow_id), step, outcome.status, error, *more], separators=(",", ":"))
-            sums[measure, labels] = sums.get((measure, labels), 0) + value
-    return {key: sums[key] for key in sorted(sums) if sums[key]}
+        known = outcome.error_type in ("", *ERROR_TYPES)
+        one = Kept(
+            workflow_id=outcome.workflow_id,
+            step_id="" if outcome.workflow_id in nameless else outcome.step_id,
+            status=outcome.status,
+            error_type=(outcome.error_type or "") if known else UNKNOWN,
+            count=outcome.count,
+            retries=outcome.retries,
+            microseconds=outcome.microseconds,
+            buckets=_buckets(outcome, bounds),
+        )
+        if (same := sums.get(one.key)) is None:
+            sums[one.key] = one
+        else:
+            same.add(one)
+    return [sums[key] for key in sorted(sums)]
 
 
-def _parts(outcome: Outcome, bounds: Sequence[float]) -> Iterator[tuple[str, list[int | None], int]]:
-    yield "count", [], outcome.count
-    yield "retries", [], outcome.retries
-    yield "microseconds", [], outcome.microseconds
+def _buckets(outcome: Outcome, bounds: Sequence[float]) -> dict[str, int]:
+    found: dict[str, int] = {}
     below = 0
     for bound, within in zip(bounds, outcome.within, strict=True):
-        yield "bucket", [_microseconds(bound)], within - below
+        if within > below:
+            found[str(_microseconds(bound))] = within - below
         below = within
-    yield "bucket", [None], outcome.timed - below
+    if outcome.timed > below:
+        found[""] = outcome.timed - below
+    return found
 
 
 def _microseconds(seconds: float) -> int:

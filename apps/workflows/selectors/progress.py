@@ -1,25 +1,21 @@
-"""Progress as a caller reads it: what is meant by an id, a snapshot, the journal after a cursor, an estimate."""
+"""Progress as a caller reads it: what is meant by an id, a snapshot, the journal after a cursor."""
 
-import statistics
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Value
+from django.db.models import Count, Subquery, Value
 from django.db.models.functions import Left, StrIndex
 
 from apps.accounts.permissions import Permission
-from apps.core.clock import database_now
 from apps.core.errors import NotFound
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
 from apps.workflows.selectors.relations import last_whole_step, whole_steps
 
-LAST_RUNS = 10  # completed executions that an estimate looks back at
-FEWEST_FOR_QUANTILES = 3
 _NOT_FOUND = "There is no such thing, or you may not know of it."
 
 
@@ -28,17 +24,17 @@ def target(user: Any, workflow_id: str, permission: Permission = Permission.PROG
 
     Raises `NotFound`, with one answer for what does not exist and for what the caller may not know of.
     """
-    if (key := execution_key(workflow_id)) is not None:
-        visible = Execution.objects.visible_to(user, permission).select_related("workflow")
-        if found := visible.filter(pk=key).first():
-            return found
-    workflow = Workflow.objects.visible_to(user, permission).filter(slug=_slug(workflow_id)).first()
-    if workflow is None:
-        raise NotFound(_NOT_FOUND)
-    newest = Execution.objects.filter(workflow=workflow).order_by("-id").select_related("workflow").first()
-    if newest is None:
+    visible = Execution.objects.visible_to(user, permission).select_related("workflow")
+    if (key := execution_key(workflow_id)) is not None and (found := visible.filter(pk=key).first()):
+        return found
+    # The slug alone leads to the workflow's executions by index; a join that was sorted would read all of them first.
+    slug = _slug(workflow_id)
+    newest = Execution.objects.filter(workflow__slug=slug).order_by("-id").values("pk")[:1]
+    if found := visible.filter(pk=Subquery(newest)).order_by().first():
+        return found
+    if Workflow.objects.visible_to(user, permission).filter(slug=slug).exists():
         raise NotFound("This workflow was never executed: there is no progress yet.", code="never_executed")
-    return newest
+    raise NotFound(_NOT_FOUND)
 
 
 def execution_key(text: str) -> UUID | None:
@@ -56,7 +52,7 @@ def _slug(text: str) -> str:
     return "" if len(text) > 100 or "\0" in text else text
 
 
-def snapshot(execution: Execution) -> dict[str, Any]:
+def snapshot(execution: Execution, *, just_read: bool = False) -> dict[str, Any]:
     """The state of an execution and of its steps, in the order of the definition.
 
     A step with `for_each` is one step, with `items`: how many there are and where they are. Each of them is told of
@@ -64,9 +60,10 @@ def snapshot(execution: Execution) -> dict[str, Any]:
 
     The execution's row, and with it `seq`, is read before the tasks. So the content may already hold what an event
     after `seq` tells; that is harmless, because an event carries absolute values: told again, it changes nothing.
-    The other way round (an event at or before `seq` that the content lacks) cannot be.
+    The other way round (an event at or before `seq` that the content lacks) cannot be. `just_read`: the row need not be
+    read again.
     """
-    row = _now(execution)
+    row = execution if just_read else _now(execution)
     tasks = list(whole_steps(row.pk).values(
         "step_id", "status", "percent", "message", "fence", "started_at", "finished_at", "error", "items", "met",
         "waiting_on", "waiting_for",
@@ -173,86 +170,6 @@ def events_after(execution_id: UUID, seq: int, limit: int) -> list[dict[str, Any
         }
         for row in rows
     ]
-
-
-def estimate(execution: Execution) -> dict[str, Any]:
-    """When it will be done, judged by the last completed executions of the same workflow that ran longer than this.
-
-    `method` "median_of_last_runs": of the last up to 10 completed executions those are the basis that took longer
-    than this one already has; the estimate is their median less the time passed (the median residual life), `p10`
-    to `p90` are the empirical quantiles of what would remain, in seconds. What cannot be known is null, with a
-    reason; how often such intervals held in the past is not yet measured.
-    """
-    row = _now(execution)
-    now = database_now()
-    counts = _counts(whole_steps(row.pk).values_list("status", flat=True))
-    answer: dict[str, Any] = {
-        "workflow_id": row.workflow.slug,
-        "execution_id": str(row.pk),
-        "status": row.status,
-        "percent_complete": row.percent,
-        "steps_total": counts["total_steps"],
-        "steps_completed": counts["completed_steps"],
-        "steps_in_progress": counts["in_progress_steps"],
-        "steps_failed": counts["failed_steps"],
-        "steps_pending": counts["pending_steps"],
-        "steps_skipped": counts["skipped_steps"],
-        "steps_cancelled": counts["cancelled_steps"],
-    }
-    if row.finished_at is not None:
-        ended = {"estimated_completion_time": _time(row.finished_at), "estimated_remaining_seconds": 0.0}
-        return {**answer, **_nothing("it has ended"), **ended}
-    if row.started_at is None:
-        return {**answer, **_nothing("it has not started, and how long it will wait for that is not known")}
-    durations = _durations(row)
-    if not durations:
-        return {**answer, **_nothing("no execution of this workflow has completed yet")}
-    passed = max(0.0, (now - row.started_at).total_seconds())
-    left = sorted(duration - passed for duration in durations if duration > passed)
-    if not left:
-        return {**answer, **_nothing(f"it has run longer than each of the last {len(durations)} completed executions")}
-    remaining = statistics.median(left)
-    return {
-        **answer,
-        **_nothing("the coverage of past intervals is not measured in this version"),
-        "estimated_completion_time": _time(now + timedelta(seconds=remaining)),
-        "estimated_remaining_seconds": round(remaining, 3),
-        "method": "median_of_last_runs",
-        "basis_executions": len(left),
-        **_quantiles(left),
-    }
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    return {
-        "estimated_completion_time": None,
-        "estimated_remaining_seconds": None,
-        "p10": None,
-        "p50": None,
-        "p90": None,
-        "method": None,
-        "basis_executions": 0,
-        "measured_coverage": None,
-        "reason": reason,
-    }
-
-
-def _durations(row: Execution) -> list[float]:
-    """Seconds from start to end of the last completed executions of the same workflow."""
-    last = (
-        Execution.objects.filter(workflow_id=row.workflow_id, status=Status.COMPLETED, started_at__isnull=False)
-        .order_by("-id")
-        .values_list("started_at", "finished_at")[:LAST_RUNS]
-    )
-    return [(finished - started).total_seconds() for started, finished in last if started and finished]
-
-
-def _quantiles(left: Sequence[float]) -> dict[str, float | None]:
-    """Empirical quantiles (linear between neighbours, R-7) of at least three figures, else none."""
-    if len(left) < FEWEST_FOR_QUANTILES:
-        return {"p10": None, "p50": None, "p90": None}
-    tenths = statistics.quantiles(left, n=10, method="inclusive")
-    return {"p10": round(tenths[0], 3), "p50": round(tenths[4], 3), "p90": round(tenths[8], 3)}
 
 
 def _time(value: datetime | None) -> str | None:

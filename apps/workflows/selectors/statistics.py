@@ -1,9 +1,10 @@
 """What the tables say about executions, steps, queues and workers, counted by the database. Reads only.
 
-Set-based SQL in both dialects: one pass over the executions and one over the tasks, whatever is asked of them.
-Nothing here is remembered between calls but definitions, which never change.
+Set-based SQL in both dialects. What has ended and is marked as counted is read as totals, so that the cost rests on
+what runs and not on what ever ran. Nothing here is remembered between calls but definitions, which never change.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,12 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Count, F, Min
+from django.db.models import Count, Exists, F, Min, OuterRef
 
+from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
 from apps.workflows.engine.types import TRACKER
-from apps.workflows.models import Execution, Performer, Task, WorkflowVersion
-from apps.workflows.selectors.outcomes import MEASURES, Outcome, together
+from apps.workflows.models import Execution, Figure, MetricLabel, OutcomeTotal, Performer, Task, WorkflowVersion
+from apps.workflows.selectors.outcomes import UNKNOWN, Kept, Outcome, together
 
 EXECUTION_OUTCOMES: tuple[str, ...] = tuple(status.value for status, moves in EXECUTION_MOVES.items() if not moves)
 STEP_OUTCOMES: tuple[str, ...] = tuple(status.value for status in Status if status in TERMINAL)
@@ -25,9 +27,13 @@ EXECUTION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0
 STEP_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 """Seconds."""
 
+WAIT_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Seconds; 30 is the objective of the alert on slow starts."""
+
 DEFAULT_QUEUE = str(Task._meta.get_field("queue").default)
 WORKER_STATES = ("live", "draining", "lost")
 _BAD = "('failed', 'timed_out')"
+_ENDED = f"({', '.join(map(repr, EXECUTION_OUTCOMES))})"
 _KEPT_DEFINITIONS = 2_000
 
 
@@ -47,6 +53,19 @@ class Backlog:
 
     depth: int
     oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """One execution, or (with `step_id`) one task, that has ended."""
+
+    workflow_id: UUID
+    step_id: str
+    trace_id: str
+    seconds: float
+    at: datetime
+    task_id: UUID | None = None
+    attempt: int = 0
 
 
 # --- what is registered ---------------------------------------------------------------------------------------------
@@ -87,15 +106,17 @@ def _steps(steps: Any) -> Iterable[tuple[str, str]]:
 def execution_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
     """Executions that have ended, by workflow, status and (where it was not a step's) error type.
 
-    Those that were pruned count as well; with `among` only what these executions add.
+    Those that were marked as counted are read as the totals that they are part of; with `among` only what these
+    executions add.
     """
     return _outcomes(
-        "execution",
+        OutcomeTotal.What.EXECUTION,
         # The error of an execution that failed by one of its steps names the step, and is counted there.
-        f"""SELECT x.workflow_id AS w, '' AS s, x.status AS o, 1 AS n, 0 AS r, {_microseconds("x.")} AS x,
+        f"""SELECT x.workflow_id AS w, '' AS s, x.status AS o, 1 AS n, 0 AS r,
+              {_microseconds("x.started_at", "x.finished_at")} AS x,
               CASE WHEN x.status IN {_BAD} AND (x.error ->> 'step_id') IS NULL THEN COALESCE(x.error ->> 'type', '?')
               ELSE '' END AS e
-            FROM workflows_execution x WHERE x.finished_at IS NOT NULL""",  # noqa: S608 (only constants of this module)
+            FROM workflows_execution x WHERE x.status IN {_ENDED}""",  # noqa: S608 (only constants of this module)
         bounds,
         among,
     )
@@ -105,64 +126,100 @@ def task_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = Non
     """Tasks by workflow, step, status and error type. The time is that of the last attempt.
 
     A retry is a failure or a loss after which the task was put back into the line: all of them but the one that
-    ended a task which had been attempted. The items of a step with `for_each` count as that step. Tasks that were
-    pruned count as well; with `among` only what the tasks of these executions add.
+    ended a task which had been attempted. The items of a step with `for_each` count as that step. Tasks of executions
+    that were marked as counted are read as totals; with `among` only what the tasks of these executions add.
     """
     return _outcomes(
-        "task",
+        OutcomeTotal.What.TASK,
         f"""SELECT x.workflow_id AS w, {_step("t.step_id")} AS s,
               CASE WHEN t.finished_at IS NULL THEN 0 ELSE 1 END AS n,
               CASE WHEN t.finished_at IS NULL THEN '' ELSE t.status END AS o,
               t.failures + t.losses - CASE WHEN t.status IN {_BAD} AND t.failures + t.losses > 0 THEN 1 ELSE 0 END AS r,
-              {_microseconds("t.")} AS x,
+              {_microseconds("t.started_at", "t.finished_at")} AS x,
               CASE WHEN t.status IN {_BAD} THEN COALESCE(t.error ->> 'type', '?') ELSE '' END AS e
-            FROM workflows_task t JOIN workflows_execution x ON x.id = t.execution_id
-            WHERE (t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0)""",  # noqa: S608
+            FROM {_tasks("(t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0)")}""",  # noqa: S608
         bounds,
         among,
     )
 
 
+def waits(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
+    """How long tasks stood in line until their last attempt began, by workflow and (as `step_id`) queue."""
+    return _outcomes(
+        OutcomeTotal.What.WAIT,
+        f"""SELECT x.workflow_id AS w, t.queue AS s, '' AS o, 1 AS n, 0 AS r,
+              {_microseconds("t.queued_at", "t.started_at")} AS x, '' AS e
+            FROM {_tasks("t.queued_at IS NOT NULL")}""",  # noqa: S608
+        bounds,
+        among,
+    )
+
+
+def _tasks(which: str) -> str:
+    """Tasks `t` of executions `x`. Executions first, and then by index: of most tasks the totals tell already."""
+    if connection.vendor == "sqlite":
+        return f"workflows_execution x CROSS JOIN workflows_task t ON t.execution_id = x.id WHERE {which}"
+    inner = f"SELECT * FROM workflows_task t WHERE t.execution_id = x.id AND {which} OFFSET 0"  # noqa: S608
+    return f"workflows_execution x CROSS JOIN LATERAL ({inner}) t WHERE TRUE"
+
+
+_TOTALS = """SELECT workflow_id, step_id, status, error_type, count, -1, microseconds, retries, CAST(buckets AS text)
+    FROM workflows_outcometotal WHERE what = %s"""
+
+
 def _outcomes(what: str, rows: str, bounds: Sequence[float], among: Sequence[UUID] | None) -> list[Outcome]:
     """Group `rows` (w, s, o, n, r, x, e). Materialised, so that a duration is worked out once a row.
 
-    What was pruned comes by the same statement: between two of them rows could go from here to there, and a counter
-    would fall.
+    The totals come by the same statement: between two of them rows could go from here to there, and a counter would
+    fall.
     """
-    within = "".join(f", SUM(CASE WHEN x <= {round(bound * 1_000_000)} THEN 1 ELSE 0 END)" for bound in bounds)
+    sums = " || ',' || ".join(
+        f"CAST(SUM(CASE WHEN x <= {round(bound * 1_000_000)} THEN 1 ELSE 0 END) AS text)" for bound in bounds
+    )
     if among is None:
-        zeros = ", 0" * (len(bounds) + 3)
-        also = f" UNION ALL SELECT NULL, name, labels, '', CAST(value AS bigint){zeros} FROM workflows_prunedtotal"  # noqa: S608
-        also += f" WHERE name IN ({', '.join(['%s'] * len(MEASURES))})"
-        values: list[Any] = [f"{what}.{measure}" for measure in MEASURES]
+        rows += " AND NOT x.counted"
+        also = f" UNION ALL {_TOTALS}"
+        values: list[Any] = [what]
     else:
         rows += f" AND x.id IN ({', '.join(['%s'] * len(among))})"
         also, values = "", [key.hex if connection.vendor == "sqlite" else key for key in among]
-    counted, pruned = [], []
+    counted, kept = [], []
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH f AS MATERIALIZED ({rows}) SELECT w, s, o, e, SUM(n), COUNT(x), SUM(x), SUM(r){within}"  # noqa: S608
-            f" FROM f GROUP BY w, s, o, e{also}",
+            f"WITH f AS MATERIALIZED ({rows}) SELECT w, s, o, e, CAST(SUM(n) AS bigint), COUNT(x),"  # noqa: S608
+            f" CAST(COALESCE(SUM(x), 0) AS bigint), CAST(SUM(r) AS bigint), {sums} FROM f GROUP BY w, s, o, e{also}",
             values,
         )
-        for w, s, o, e, n, timed, lasted, retries, *numbers in cursor.fetchall():
-            if w is None:
-                pruned.append((s.removeprefix(f"{what}."), o, int(n)))
+        for w, s, o, e, n, timed, lasted, retries, text in cursor.fetchall():
+            workflow = w if isinstance(w, UUID) else UUID(w)
+            if timed < 0:
+                kept.append(
+                    Kept(
+                        workflow_id=workflow,
+                        step_id=s,
+                        status=o,
+                        error_type=e,
+                        count=n,
+                        retries=retries,
+                        microseconds=lasted,
+                        buckets=json.loads(text),
+                    )
+                )
                 continue
             counted.append(
                 Outcome(
-                    workflow_id=w if isinstance(w, UUID) else UUID(w),
+                    workflow_id=workflow,
                     step_id=s,
                     status=o,
-                    error_type=None if e == "?" else e,
-                    count=int(n),
-                    timed=int(timed),
-                    microseconds=int(lasted or 0),
-                    retries=int(retries),
-                    within=[int(number) for number in numbers],
+                    error_type=None if e == UNKNOWN else e,
+                    count=n,
+                    timed=timed,
+                    microseconds=lasted,
+                    retries=retries,
+                    within=[int(number) for number in text.split(",")],
                 )
             )
-    return together(counted, pruned, bounds)
+    return together(counted, kept, bounds)
 
 
 def _step(column: str) -> str:
@@ -172,9 +229,8 @@ def _step(column: str) -> str:
     return f"substr({column}, 1, instr({column} || '[', '[') - 1)"
 
 
-def _microseconds(prefix: str = "") -> str:
-    """From `started_at` to `finished_at`; null where either is. A clock set back gives 0."""
-    begin, end = f"{prefix}started_at", f"{prefix}finished_at"
+def _microseconds(begin: str, end: str) -> str:
+    """From one column to another; null where either is. A clock set back gives 0."""
     if connection.vendor != "sqlite":
         lasted = f"GREATEST(0, (EXTRACT(EPOCH FROM ({end} - {begin})) * 1000000)::bigint)"
     else:
@@ -193,7 +249,55 @@ def _sqlite_microseconds(column: str) -> str:
 
 def executions_begun() -> int:
     """Executions that have begun and not ended, trackers among them."""
-    return Execution.objects.filter(status__in=(Status.IN_PROGRESS, Status.WAITING), started_at__isnull=False).count()
+    begun = Execution.objects.filter(counted=False, status__in=(Status.IN_PROGRESS, Status.WAITING))
+    return begun.filter(started_at__isnull=False).count()
+
+
+def stalled(now: datetime, *, seconds: float) -> int:
+    """Executions in progress of which nothing was heard for so long, though nobody works on them and no timer is set.
+
+    Those that wait for a person, a signal or another execution are not `in_progress`.
+    """
+    before = now - timedelta(seconds=seconds)
+    held = Task.objects.filter(execution=OuterRef("pk"), lease_expires_at__gt=before)
+    timed = Task.objects.filter(execution=OuterRef("pk"), due_at__gt=before)
+    later = Task.objects.filter(execution=OuterRef("pk"), ready_at__gt=now)
+    open_ones = Execution.objects.filter(counted=False, status=Status.IN_PROGRESS, updated_at__lt=before)
+    return open_ones.filter(~Exists(held), ~Exists(timed), ~Exists(later)).count()
+
+
+def recent(limit: int, tasks: int) -> Sequence[Recent]:
+    """The executions and tasks that ended last, those of trackers left out, newest first: examples to look at."""
+    ended = list(
+        Execution.objects.filter(finished_at__isnull=False, started_at__isnull=False, workflow__kind="workflow")
+        .order_by("-finished_at")
+        .values_list("pk", "workflow_id", "trace_id", "started_at", "finished_at")[:limit]
+    )
+    found = [
+        Recent(workflow_id=w, step_id="", trace_id=trace, seconds=(end - begin).total_seconds(), at=end)
+        for _, w, trace, begin, end in ended
+        if begin and end
+    ]
+    of = {pk: (workflow, trace) for pk, workflow, trace, _, _ in ended}
+    rows = Task.objects.filter(execution__in=list(of), finished_at__isnull=False, started_at__isnull=False, fence__gt=0)
+    for pk, execution, step, fence, begin, end in rows.values_list(
+        "pk", "execution_id", "step_id", "fence", "started_at", "finished_at"
+    )[:tasks]:
+        if begin is None or end is None:
+            continue
+        workflow, trace = of[execution]
+        found.append(
+            Recent(
+                workflow_id=workflow,
+                step_id=step_of(step),
+                trace_id=trace,
+                task_id=pk,
+                attempt=fence,
+                seconds=(end - begin).total_seconds(),
+                at=end,
+            )
+        )
+    return found
 
 
 def steps_performed() -> int:
@@ -210,10 +314,43 @@ def backlogs(now: datetime) -> Mapping[str, Backlog]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """Registered outside programs by state, and the slots of those that are heard of."""
+
+    states: Mapping[str, int]
+    slots: int
+    used: int
+
+
+def agents(now: datetime, *, lease_seconds: float) -> Agents:
+    """Agents, counted as workers are."""
+    seen = list(Performer.objects.filter(kind="agent").values_list("seen_at", "draining", "slots", "load"))
+    living = [(slots, load) for at, _, slots, load in seen if now - at <= timedelta(seconds=lease_seconds)]
+    return Agents(
+        states=_by_state(now, lease_seconds, [(at, draining) for at, draining, _, _ in seen]),
+        slots=sum(slots for slots, _ in living),
+        used=sum(load for _, load in living),
+    )
+
+
+def figures() -> Mapping[str, float]:
+    """The platform's own figures by name, those that were ever written."""
+    return dict(Figure.objects.values_list("name", "value"))
+
+
+def labelled() -> frozenset[tuple[UUID, str]]:
+    """(workflow, step) of everything whose metrics have a label of their own; a workflow's own has no step."""
+    return frozenset(MetricLabel.objects.values_list("workflow_id", "step_id"))
+
+
 def workers(now: datetime, *, lease_seconds: float) -> Mapping[str, int]:
     """Workers by state. One that was silent for a whole lease is lost: its steps are being given to others."""
+    return _by_state(now, lease_seconds, Performer.objects.filter(kind="worker").values_list("seen_at", "draining"))
+
+
+def _by_state(now: datetime, lease_seconds: float, seen: Iterable[tuple[datetime, bool]]) -> Mapping[str, int]:
     counted = dict.fromkeys(WORKER_STATES, 0)
-    seen = Performer.objects.filter(kind="worker").values_list("seen_at", "draining")
     for seen_at, draining in seen:
         lost = now - seen_at > timedelta(seconds=lease_seconds)
         counted["lost" if lost else "draining" if draining else "live"] += 1

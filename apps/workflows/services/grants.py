@@ -1,20 +1,20 @@
-"""Grants on single workflows: what one person or one group may do with one workflow beyond their roles."""
+"""Grants on single workflows: what one person, one group or one role may do with one workflow beyond their roles."""
 
 from collections.abc import Collection
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Permission as DjangoPermission
 from django.db import transaction
 from guardian.shortcuts import assign_perm, remove_perm
 
-from apps.accounts.models import User
+from apps.accounts.models import Role, User
 from apps.accounts.permissions import Permission, holds, require_person
 from apps.core.errors import Denied
-from apps.workflows.models import Workflow
-from apps.workflows.selectors.grants import verbs_of
+from apps.workflows.models import Workflow, WorkflowRolePermission
+from apps.workflows.selectors.grants import Grantee, rows_of, verbs_of
 
 
 @transaction.atomic
-def grant(workflow: Workflow, to: User | Group, verbs: Collection[str], *, by: User) -> None:
+def grant(workflow: Workflow, to: Grantee, verbs: Collection[str], *, by: User) -> None:
     """Let `to` do exactly these of `VERBS` with `workflow`; none of them takes the grant away.
 
     Raises `Denied` unless `by` owns the workflow or holds `system:admin`, and for a verb to be given or taken that
@@ -27,9 +27,27 @@ def grant(workflow: Workflow, to: User | Group, verbs: Collection[str], *, by: U
     for verb in sorted(before ^ after):
         check_may_give(workflow, verb, by=by)
     for verb in after - before:
-        assign_perm(f"workflow:{verb}", to, workflow)
+        _give(f"workflow:{verb}", to, workflow)
     for verb in before - after:
-        remove_perm(f"workflow:{verb}", to, workflow)
+        _take(f"workflow:{verb}", to, workflow)
+
+
+def _give(code: str, to: Grantee, workflow: Workflow) -> None:
+    if not isinstance(to, Role):
+        assign_perm(code, to, workflow)
+        return
+    permission = DjangoPermission.objects.get(
+        codename=code, content_type__app_label="workflows", content_type__model="workflow"
+    )
+    WorkflowRolePermission.objects.create(role=to, permission=permission, content_object=workflow)
+
+
+def _take(code: str, to: Grantee, workflow: Workflow) -> None:
+    if not isinstance(to, Role):
+        remove_perm(code, to, workflow)
+        return
+    for row in rows_of(to).filter(content_object=workflow, permission__codename=code):
+        row.delete()
 
 
 def check_may_share(workflow: Workflow, *, by: User) -> None:

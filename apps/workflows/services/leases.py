@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Min, QuerySet
+from django.db.models import QuerySet
 
 from apps.core.clock import database_now
 from apps.workflows.engine.ids import execution_of
 from apps.workflows.engine.states import Status
 from apps.workflows.engine.types import TRACKER, Due, Lost, Released, StopRequested
 from apps.workflows.models import Execution, Performer, Task
-from apps.workflows.services import follow
+from apps.workflows.services import counting, follow
 from apps.workflows.services.ledger import Report, sql, turn, unit_of
 from apps.workflows.services.ledger.unit import lease_until
 from apps.workflows.services.stopping import request_stop, write_all
@@ -58,6 +59,7 @@ def beat(
             "draining": draining,
             "labels": dict(labels or {}),
             "queues": None if queues is None else list(queues),
+            "lost": False,
             "seen_at": now,
         }
         Performer.objects.update_or_create(name=owner, defaults=said, create_defaults={**said, "started_at": now})
@@ -82,8 +84,14 @@ def beat(
 
 
 def leave(owner: str) -> None:
-    """A performer goes for good. Its leases, if any are left, are ended at once: its death is known, not guessed."""
-    Performer.objects.filter(pk=owner).delete()
+    """A performer goes for good. Its leases, if any are left, are ended at once: its death is known, not guessed.
+
+    One that did not drain before, or that was a whole lease silent, counts as lost.
+    """
+    with transaction.atomic():
+        gone = Performer.objects.filter(pk=owner, kind="worker", draining=False, lost=False).delete()[0]
+        Performer.objects.filter(pk=owner).delete()
+        counting.add(counting.WORKERS_LOST, gone)
     _end_leases([(task, fence, step) for task, fence, step in _leases().filter(lease_owner=owner)])
 
 
@@ -102,13 +110,16 @@ def reap() -> int:
 
     Gives the number of leases ended.
     """
-    now = database_now()
+    now, lease = database_now(), timedelta(seconds=settings.ENV.LEASE_SECONDS)
     expired = list(_leases().filter(lease_expires_at__lt=now)[:REAP_AT_ONCE])
     _end_leases(expired, still_expired_at=now)
     for execution in Execution.objects.filter(deadline_at__lt=now).values_list("pk", flat=True)[:REAP_AT_ONCE]:
         request_stop(execution, StopRequested(status=Status.TIMED_OUT))
     wake(now)
     follow.sweep()
+    with transaction.atomic():
+        silent = Performer.objects.filter(kind="worker", lost=False, seen_at__lt=now - lease)
+        counting.add(counting.WORKERS_LOST, silent.update(lost=True))
     Performer.objects.filter(seen_at__lt=now - FORGOTTEN_AFTER).delete()
     return len(expired)
 
@@ -132,16 +143,10 @@ def wake(now: datetime) -> int:
     return sum(map(len, due.values()))
 
 
-def next_ready_at() -> datetime | None:
-    """When the next task may be claimed by anybody; None when nothing waits for a time."""
-    moment: datetime | None = Execution.objects.filter(ready_at__isnull=False).aggregate(at=Min("ready_at"))["at"]
-    return moment
-
-
-def next_due_at() -> datetime | None:
-    """When the next timer or limit on time comes; None when there is none."""
-    moment: datetime | None = Task.objects.filter(due_at__isnull=False).aggregate(at=Min("due_at"))["at"]
-    return moment
+def next_moments() -> tuple[datetime | None, datetime | None]:
+    """When the next task may be claimed by anybody, and when the next timer or limit on time comes; None: never."""
+    with sql.statements() as cursor:
+        return sql.next_moments(cursor)
 
 
 def _leases() -> QuerySet[Task, tuple[UUID, int, str]]:

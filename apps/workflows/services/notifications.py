@@ -19,7 +19,7 @@ from django.db.models import F, Min, Window
 from django.db.models.functions import RowNumber
 from django.urls import NoReverseMatch, reverse
 
-from apps.core.clock import database_now
+from apps.core.clock import carried_now, database_now
 from apps.workflows.engine.graph import RetryPolicy
 from apps.workflows.engine.retry import retry_delay
 from apps.workflows.models import Execution, Notification, Receiver
@@ -49,6 +49,9 @@ def deliver_due(limit: int = 10_000, *, stopping: Event | None = None) -> dateti
     Any number of processes may call it at once. It blocks until nothing is due, so call it from a thread that has
     nothing else to do; once `stopping` is set it begins no attempt more and returns within some 10 seconds.
     """
+    moment = _soonest()
+    if moment is None or moment > carried_now():
+        return moment  # asked every second, mostly in vain
     left = limit
     with ThreadPoolExecutor(THREADS, thread_name_prefix="notifications") as pool:
         under_way: dict[Future[str], _Claim] = {}
@@ -64,6 +67,10 @@ def deliver_due(limit: int = 10_000, *, stopping: Event | None = None) -> dateti
                 break
             for future in wait(under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
                 _record(under_way.pop(future), future.result())
+    return _soonest()
+
+
+def _soonest() -> datetime | None:
     moment: datetime | None = Notification.objects.filter(next_at__isnull=False).aggregate(at=Min("next_at"))["at"]
     return moment
 

@@ -1,15 +1,15 @@
 """How long what ran is kept. Who calls `run` now and then (any process, several at a time) keeps every table small.
 
-What metrics count of pruned executions is kept in `PrunedTotal`, in the transaction that prunes them.
+What metrics count of an execution is part of `OutcomeTotal` before it is pruned.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
 
 from apps.accounts.retention import RULES as ACCOUNTS
@@ -27,13 +27,11 @@ from apps.workflows.models import (
     Workflow,
     WorkflowVersion,
 )
-from apps.workflows.selectors.outcomes import totals
-from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, execution_outcomes, task_outcomes
-from apps.workflows.services import artifacts
+from apps.workflows.services import artifacts, counting
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.requests import KEPT
 
-NEWEST_KEPT = 20  # completed executions of each workflow: estimates rest on them
+NEWEST_KEPT = 20  # completed executions of each workflow: plans rest on them
 AT_ONCE = 200  # executions in one transaction
 ROWS_AT_ONCE = 20_000  # tasks and events in one transaction, unless a single execution has more
 IDLE = timedelta(days=1)  # a rate limit that was not used for so long is as good as new
@@ -80,11 +78,11 @@ def _prune_executions(now: datetime) -> Iterator[Mapping[str, int]]:
         with transaction.atomic():
             some = _ended(now) if since is None else _ended(now).filter(finished_at__gte=since)
             locked = some.select_for_update(skip_locked=True, of=("self",)).order_by("finished_at")
-            found = _so_many(locked.select_related("workflow").defer("inputs", "outputs")[:AT_ONCE])
+            found = _so_many(locked.defer("inputs", "outputs")[:AT_ONCE])
             if not found:
                 return
             since = found[-1].finished_at
-            _keep_totals(found)
+            counting.mark([row.pk for row in found if not row.counted])
             gone = erase(Execution.objects.filter(pk__in=[row.pk for row in found]))
         yield gone
 
@@ -99,28 +97,6 @@ def _so_many(found: Iterable[Execution]) -> list[Execution]:
             break
         chosen.append(row)
     return chosen
-
-
-def _keep_totals(executions: Sequence[Execution]) -> None:
-    """Add what metrics count of these executions to what is kept of those that went before them."""
-    keys: list[UUID] = [row.pk for row in executions]
-    nameless = {row.workflow_id for row in executions if row.workflow.kind != Workflow.Kind.WORKFLOW}
-    kept = {
-        "execution": totals(execution_outcomes(EXECUTION_BOUNDS, among=keys), EXECUTION_BOUNDS),
-        "task": totals(task_outcomes(STEP_BOUNDS, among=keys), STEP_BOUNDS, without_steps=nameless),
-    }
-    # Sorted: two who prune at the same time wait for one another and not in a circle.
-    values = sorted(
-        (f"{what}.{measure}", labels, float(value))
-        for what, sums in kept.items()
-        for (measure, labels), value in sums.items()
-    )
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO workflows_prunedtotal (name, labels, value) VALUES (%s, %s, %s) ON CONFLICT (name, labels)"
-            " DO UPDATE SET value = workflows_prunedtotal.value + excluded.value",
-            values,
-        )
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import OuterRef
 
 from apps.accounts.models import User
-from apps.accounts.permissions import Permission, holds
+from apps.accounts.permissions import Permission, holds, scope_of
 from apps.core.errors import Conflict, Denied, Invalid, Problem
 from apps.workflows import signals
 from apps.workflows.engine import tracker
@@ -48,7 +48,18 @@ class TrackerUpdate:
     restart: bool = False
 
 
-def update(updates: Sequence[TrackerUpdate], *, by: User) -> list[Execution]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where an execution is after a call: its id, its workflow's id, and the number of its last event."""
+
+    pk: UUID
+    workflow_id: str
+    status: Status
+    percent: float
+    seq: int
+
+
+def update(updates: Sequence[TrackerUpdate], *, by: User) -> list[Standing]:
     """Carry the reports out in their order; the answer has the execution of each, as it is after all of them.
 
     Raises `Invalid` with every problem; `Denied` where the caller may not report; `Conflict`: "id_taken" (the id is
@@ -66,8 +77,15 @@ def update(updates: Sequence[TrackerUpdate], *, by: User) -> list[Execution]:
             where = [batch.carry_out(index, one) for index, one in enumerate(updates)]
             unit.flush()
             batch.announce()
-        rows = Execution.objects.select_related("workflow").in_bulk(set(where))
-    return [rows[key] for key in where]
+            standing = {key: _standing(unit, key, slug) for key, slug in where}
+    return [standing[key] for key, _ in where]
+
+
+def _standing(unit: Unit, execution: UUID, slug: str) -> Standing:
+    held = unit.held[execution]
+    return Standing(
+        pk=execution, workflow_id=slug, status=held.state.status, percent=held.state.percent, seq=held.row.seq
+    )
 
 
 def _problems(index: int, one: TrackerUpdate) -> Iterable[Problem]:
@@ -136,6 +154,8 @@ class _Resolution:
 
     def _find_executions(self, names: Iterable[str]) -> None:
         keys = {name: key for name in names if (key := execution_key(name))}
+        if not keys:
+            return
         rows = Execution.objects.select_related("workflow").in_bulk(set(keys.values()))
         allowed = set(self._allowed(row.workflow_id for row in rows.values()))
         for name, key in keys.items():
@@ -146,24 +166,38 @@ class _Resolution:
             self.targets[name] = _Target(execution=row.pk, workflow=row.workflow, by_slug=False)
 
     def _find_workflows(self, names: Sequence[str], restarted: set[str]) -> None:
-        found = Workflow.objects.filter(slug__in=names)
-        never = ~Exists(Execution.objects.filter(workflow=OuterRef("pk")))
-        # Who may begin an execution of a tracker does so alone: two restarts at a time make one.
-        alone = found.filter(Q(slug__in=restarted) | never, kind=Workflow.Kind.TRACKER).order_by("pk")
-        list(alone.select_for_update(no_key=True).values_list("pk", flat=True))
-        workflows = {workflow.pk: workflow for workflow in found}
-        allowed = set(self._allowed(workflows))
-        for workflow in workflows.values():
+        if not names:
+            return
+        newest = Execution.objects.filter(workflow=OuterRef("pk")).order_by("-id").values("pk")[:1]
+        found = list(Workflow.objects.filter(slug__in=names).annotate(newest=newest))
+        allowed = set(self._allowed(workflow.pk for workflow in found))
+        alone = []
+        for workflow in found:
+            execution: UUID | None = workflow.newest  # type: ignore[attr-defined]  # the annotation
             if workflow.pk not in allowed:
                 raise _refusal(self.by, workflow.slug)
-            newest = Execution.objects.filter(workflow=workflow).order_by("-id").values_list("pk", flat=True).first()
-            if newest is None and workflow.kind != Workflow.Kind.TRACKER:
+            if execution is None and workflow.kind != Workflow.Kind.TRACKER:
                 raise _not_a_tracker(workflow)
-            self.targets[workflow.slug] = _Target(execution=newest, workflow=workflow, by_slug=True)
+            if workflow.kind == Workflow.Kind.TRACKER and (execution is None or workflow.slug in restarted):
+                alone.append(workflow.pk)
+            self.targets[workflow.slug] = _Target(execution=execution, workflow=workflow, by_slug=True)
+        self._begin_alone(alone)
+
+    def _begin_alone(self, workflows: Sequence[UUID]) -> None:
+        """Who may begin an execution of these trackers does so alone: two restarts at a time make one."""
+        if not workflows:
+            return
+        locked = Workflow.objects.filter(pk__in=workflows).order_by("pk").select_for_update(no_key=True)
+        for slug, pk in list(locked.values_list("slug", "pk")):
+            now = Execution.objects.filter(workflow=pk).order_by("-id").values_list("pk", flat=True).first()
+            self.targets[slug].execution = now
 
     def _allowed(self, workflows: Iterable[UUID]) -> Iterable[UUID]:
+        asked = list(workflows)
+        if not asked or (scope_of(self.by) is None and holds(self.by, Permission.PROGRESS_UPDATE)):
+            return asked
         visible = Workflow.objects.visible_to(self.by, Permission.PROGRESS_UPDATE)
-        return visible.filter(pk__in=list(workflows)).values_list("pk", flat=True)
+        return visible.filter(pk__in=asked).values_list("pk", flat=True)
 
     def _make(self, slug: str) -> None:
         """A tracker of this name, owned by the caller."""
@@ -230,14 +264,14 @@ class _Batch:
         for execution in ending:
             self.unit.take(sql.open_tasks(self.unit.cursor, execution))
 
-    def carry_out(self, index: int, one: TrackerUpdate) -> UUID:
-        """Decide about one report; the execution it went to."""
+    def carry_out(self, index: int, one: TrackerUpdate) -> tuple[UUID, str]:
+        """Decide about one report; the execution it went to, and its workflow's id."""
         target = self.targets[one.workflow_id]
         if target.pinned not in self.unit.held:
             raise _refusal(self.by, one.workflow_id)  # it was deleted at this moment
         if target.workflow.kind != Workflow.Kind.TRACKER:
             self._progressed(index, one, target)
-            return target.pinned
+            return target.pinned, target.workflow.slug
         if one.restart and target.by_slug and self.unit.held[target.pinned].state.status in TERMINAL:
             target.execution = self._begin(target.workflow)
         told = tracker.Reported(
@@ -245,7 +279,7 @@ class _Batch:
         )
         decision = tracker.report(self.unit.held[target.pinned].snapshot(), told, self.unit.now)
         self._take(target.pinned, decision, one)
-        return target.pinned
+        return target.pinned, target.workflow.slug
 
     def _progressed(self, index: int, one: TrackerUpdate, target: _Target) -> None:
         """An execution of the platform's own: a running step's percentage and message, and nothing else."""

@@ -16,10 +16,11 @@ from apps.workflows.definition.pointers import pointer
 from apps.workflows.definition.schema import Definition
 from apps.workflows.definition.validate import problems_of, validated
 from apps.workflows.engine.states import TERMINAL
-from apps.workflows.models import PrunedTotal, Workflow, WorkflowVersion
+from apps.workflows.models import Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
 from apps.workflows.selectors.secrets import UsableNames, uses_secrets
+from apps.workflows.services import labels
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.ledger import lanes, rates
 
@@ -108,7 +109,10 @@ def version_saying(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> 
 
 
 def delete(workflow: Workflow) -> None:
-    """Delete it with its versions and ended executions. Raises `Conflict` while executions run."""
+    """Delete it with its versions, ended executions and what metrics know of it.
+
+    Raises `Conflict` while executions run.
+    """
     with transaction.atomic():
         Workflow.objects.select_for_update().get(pk=workflow.pk)
         running = workflow.executions.exclude(status__in=sorted(TERMINAL)).count()
@@ -117,8 +121,6 @@ def delete(workflow: Workflow) -> None:
                 f"{running} executions of `{workflow.slug}` run; cancel them first", code="executions_running"
             )
         erase(Workflow.objects.filter(pk=workflow.pk))
-        # Metrics forget a workflow that was deleted, also what was pruned of it.
-        PrunedTotal.objects.filter(labels__startswith=f'["{workflow.pk}"').delete()
 
 
 def create_tracker(slug: str, *, by: User) -> Workflow:
@@ -157,6 +159,7 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
         created_by=by,
         created_at=workflow.updated_at,
     )
+    labels.admit(workflow.pk, [step.id for step in definition.steps], now=workflow.updated_at)
     lanes.make(graph_of(version.pk))
     rates.make(graph_of(version.pk), now=workflow.updated_at)
     return version

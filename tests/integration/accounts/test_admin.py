@@ -52,12 +52,16 @@ def test_the_site_is_entered_by_permission(make_user, browse, role, status):
     assert browse("ann").get("/admin/").status_code == status
 
 
-def test_the_login_page_lets_in_who_may(make_user):
+@pytest.mark.urls("orchestration.urls")
+def test_the_login_page_leads_in_who_may(make_user):
     make_user("sys", "system")
     make_user("ann", "user", email="ann@example.org")
-    for username, status in (("sys", 302), ("ann", 200)):
-        answer = Client().post("/admin/login/?next=/admin/", {"username": username, "password": PASSWORD})
-        assert answer.status_code == status
+    for username, status in (("sys", 200), ("ann", 403)):
+        browser = Client(raise_request_exception=False)
+        assert browser.get("/admin/", follow=True).redirect_chain[-1][0] == "/ui/login?next=/admin/"
+        form = {"next": "/admin/", "username": username, "password": PASSWORD}
+        assert browser.post("/ui/login", form, follow=True).status_code == status
+    assert browser.get("/admin/login/?next=https://evil.example/").status_code == 403
 
 
 def test_every_page_registered_asks_for_our_permissions():

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, Group
 
 from apps.accounts import api_tokens, permissions
+from apps.accounts.audit.models import AuditEntry
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import OF_WORKFLOWS
 from apps.accounts.permissions import Permission as P
@@ -39,7 +40,7 @@ def test_the_owner_shares_and_takes_back(call, own):
     assert call("get", "/workflows/own", "bob").status_code == 404
     answer = call("put", PATH, "ann", {"user": "bob", "permissions": ["read", "execute"]})
     assert (answer.status_code, answer.json()) == (
-        200, {"user": "bob", "group": None, "permissions": ["read", "execute"]}
+        200, {"user": "bob", "group": None, "role": None, "permissions": ["read", "execute"]}
     )  # fmt: skip
     assert call("get", "/workflows/own", "bob").status_code == 200
     assert call("post", "/workflows/own/execute", "bob").status_code == 202
@@ -58,11 +59,51 @@ def test_a_group_shares_with_its_members(call, own):
     call("put", PATH, "ann", {"user": "bob", "permissions": ["read", "update"]})
     assert call("get", "/workflows/own", "bob").status_code == 200
     assert call("get", PATH, "ann").json() == [
-        {"user": "bob", "group": None, "permissions": ["read", "update"]},
-        {"user": None, "group": "finance", "permissions": ["read"]},
+        {"user": "bob", "group": None, "role": None, "permissions": ["read", "update"]},
+        {"user": None, "group": "finance", "role": None, "permissions": ["read"]},
     ]
     assert call("delete", PATH + "?group=finance", "ann").status_code == 204
     assert len(call("get", PATH, "ann").json()) == 1
+
+
+def test_a_role_shares_with_all_who_have_it(call, own, make_user):
+    auditors = Role.objects.create(name="auditors")
+    bob = User.objects.get(username="bob")
+    make_user("eve"), make_user("off", "auditors", is_active=False)
+    answer = call("put", PATH, "ann", {"role": "auditors", "permissions": ["read", "update"]})
+    assert answer.json() == {"user": None, "group": None, "role": "auditors", "permissions": ["read", "update"]}
+    assert call("get", "/workflows/own", "bob").status_code == 404
+    bob.roles.add(auditors)
+    assert call("get", "/workflows/own", "bob").status_code == 200
+    assert [row["id"] for row in call("get", "/workflows", "bob").json()["results"]] == ["own"]
+    assert call("post", "/workflows/own/execute", "bob").status_code == 403
+    assert call("get", "/workflows/own", "eve").status_code == 404
+    assert not Workflow.objects.visible_to(User.objects.get(username="off"), P.WORKFLOW_READ).exists()
+    assert not Workflow.objects.visible_to(AnonymousUser(), P.WORKFLOW_READ).exists()
+    why = call("get", "/auth/explain?permission=workflow:read&object=own", "bob").json()
+    assert why["given_by"] == [{"kind": "role_grant", "name": "auditors"}]
+    assert call("get", PATH, "ann").json()[0]["role"] == "auditors"
+    told = AuditEntry.objects.filter(action="grant.granted").values_list("after", flat=True)
+    assert {"role": "auditors", "permission": "workflow:read"} in list(told)
+    assert call("delete", PATH + "?role=auditors", "ann").status_code == 204
+    assert call("get", "/workflows/own", "bob").status_code == 404
+    assert call("put", PATH, "ann", {"role": "nobody-has-it", "permissions": ["read"]}).status_code == 400
+
+
+def test_a11_nobody_takes_a_role_to_get_what_was_shared_with_it(call, own, make_user):
+    helpdesk = Role.objects.create(name="helpdesk")
+    Role.objects.create(name="auditors")
+    helpdesk.permissions.set(Permission.objects.filter(code="system:admin"))
+    eve, root = make_user("eve", "helpdesk"), make_user("root", "admin")
+    call("put", PATH, "ann", {"role": "auditors", "permissions": ["read"]})
+    for asked in ({"roles": ["helpdesk", "auditors"]}, {"roles": ["auditors"]}):
+        assert call("put", f"/users/{eve.pk}", "eve", asked).status_code == 403
+    assert call("post", "/users", "eve", {"username": "puppet", "roles": ["auditors"]}).status_code == 403
+    assert call("delete", "/roles/auditors", "eve").status_code == 403
+    assert call("put", f"/users/{eve.pk}", "root", {"roles": ["helpdesk", "auditors"]}).status_code == 200
+    bob = User.objects.get(username="bob")
+    assert call("put", f"/users/{bob.pk}", "eve", {"roles": ["auditors"]}).status_code == 200  # who has it may give it
+    assert root.is_active
 
 
 def test_a11_only_owners_and_administrators_share_and_only_what_they_have(call, own, make_user):

@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
+from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from apps.accounts import api_tokens
 from apps.accounts.ratelimit import LoginAttempt, RateLimitMiddleware, client_address
 from apps.core.errors import TooMany
 from tests.integration.accounts.conftest import PASSWORD
@@ -33,6 +36,45 @@ def test_requests_beyond_the_limit_are_429_with_retry_after(http, make_user, bea
     assert answer.json()["code"] == "rate_limited"
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert http.get("/auth/me", headers=eve).status_code == 200  # another user at the same address
+
+
+def test_each_answer_says_what_is_left(http, make_user, bearer, set_env):
+    make_user("ann", "user")
+    ann = bearer("ann")
+    set_env(RATE_LIMIT_USER="3/m")
+    answers = [http.get("/auth/me", headers=ann) for _ in range(4)]
+    assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert {answer.headers["RateLimit-Limit"] for answer in answers} == {"3"}
+    assert all(0 <= int(answer.headers["RateLimit-Reset"]) <= 60 for answer in answers)
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+
+def test_an_api_token_has_an_allowance_of_its_own_within_its_owners(http, make_user, bearer, set_env):
+    ann = make_user("ann", "user")
+    person = bearer("ann")
+    made = [api_tokens.create(by=ann, name=name, wanted=["workflow:read"], expires_in_days=1) for name in ("a", "b")]
+    first, second = ({"Authorization": f"Bearer {raw}"} for _, raw in made)
+    set_env(RATE_LIMIT_TOKEN="3/m", RATE_LIMIT_USER="7/m")
+    assert [http.get("/auth/me", headers=first).status_code for _ in range(5)] == [200] * 3 + [429] * 2
+    assert [http.get("/auth/me", headers=second).status_code for _ in range(3)] == [200] * 3  # another token
+    # What was refused to the first cost the owner nothing; what was granted did.
+    assert [http.get("/auth/me", headers=person).status_code for _ in range(2)] == [200, 429]
+
+
+def test_without_the_shared_cache_requests_go_on_and_logins_do_not(http, make_user, login, bearer, monkeypatch):
+    make_user("ann", "user")
+    ann = bearer("ann")
+
+    def gone(*_, **__):
+        raise RedisConnectionError("connection refused at 10.0.0.5:6379")
+
+    monkeypatch.setattr("apps.accounts.ratelimit.get_usage", gone)
+    answer = http.get("/auth/me", headers=ann)
+    assert answer.status_code == 200
+    assert "RateLimit-Limit" not in answer.headers
+    refused = login("ann")
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert "10.0.0.5" not in refused.content.decode()
 
 
 def test_a_user_is_one_caller_by_token_and_by_session(http, client, make_user, bearer, set_env):
@@ -118,11 +160,12 @@ def test_a6_parallel_guesses_share_one_allowance(set_env):
         assert sum(pool.map(attempt, range(200))) == 10
 
 
-def test_a6_the_admins_login_page_counts_as_well(make_user, login):
+@pytest.mark.urls("orchestration.urls")
+def test_a6_the_login_page_counts_as_well(make_user, login):
     make_user("root", "admin")
     browser = Client(raise_request_exception=False)
     form = {"username": "root", "password": "wrong"}
-    statuses = [browser.post("/admin/login/", form, headers={"Accept": "text/html"}).status_code for _ in range(12)]
+    statuses = [browser.post("/ui/login", form, headers={"Accept": "text/html"}).status_code for _ in range(12)]
     assert statuses == [200] * 10 + [429] * 2
     assert login("root").status_code == 429
 
@@ -158,7 +201,7 @@ def test_an_ipv6_customer_is_one_caller():
 
 
 def test_the_limit_costs_well_below_a_millisecond():
-    middleware = RateLimitMiddleware(lambda request: None)
+    middleware = RateLimitMiddleware(lambda request: HttpResponse())
     factory = RequestFactory()
     requests = [factory.get("/") for _ in range(500)]
     started = time.perf_counter()

@@ -15,7 +15,9 @@ from orchestration import matrix
 from tests.integration.matrix import world as worlds
 
 METHODS = ("get", "post", "put", "patch", "delete")
-PAGES = {"/ui/login": ("GET", "POST"), "/ui/logout": ("POST",)}  # Django's own views do not say
+PAGES = {
+    "/ui/login": ("GET", "POST"), "/ui/logout": ("POST",), "/ui/account": ("GET", "POST"), "/ui/oidc/login": ("POST",),
+}  # fmt: skip  # Django's own views do not say
 
 
 def walk(patterns, prefix=""):

@@ -3,9 +3,12 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+from django.db import transaction
+
 from apps.workflows.engine.ids import new_execution_id, task_id
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Execution, Task, Workflow, WorkflowVersion
+from apps.workflows.services import labels
 
 START = datetime(2025, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -23,6 +26,9 @@ def make_workflow(slug, *steps, kind="workflow", number=1, workflow=None):
     WorkflowVersion.objects.create(
         workflow=workflow, number=number, definition=definition, checksum="0" * 64, created_at=START
     )
+    if kind == "workflow":
+        with transaction.atomic():
+            labels.admit(workflow.pk, [step["id"] for step in definition["steps"]], now=START)
     return workflow
 
 

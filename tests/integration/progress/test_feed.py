@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -32,8 +33,7 @@ def _burst(reporter, count):
         for _ in range(count)
     ]
     row = trackers.update(updates, by=reporter.user)[-1]
-    row.told = [update.message for update in updates]
-    return row
+    return SimpleNamespace(seq=row.seq, told=[update.message for update in updates])
 
 
 class _Deaf:

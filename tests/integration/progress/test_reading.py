@@ -1,7 +1,5 @@
 """Progress read over REST: snapshot, history, estimate; who sees what; the journal folds into the snapshot."""
 
-from datetime import timedelta
-
 import pytest
 from guardian.shortcuts import assign_perm
 
@@ -113,65 +111,6 @@ def test_tickets_are_for_accounts(anonymous, reader, set_env):
     set_env(ANONYMOUS_ROLE="guest")
     assert anonymous.post("/progress/ticket").status_code == 401
     assert reader.post("/progress/ticket").json()["expires_in"] == 30
-
-
-# --- the estimate -----------------------------------------------------------------------------------------------------
-
-
-def _past(workflow, owner, *durations):
-    """Completed executions of these durations in seconds."""
-    for seconds in durations:
-        execution = executions.start(workflow, by=owner)
-        drive()
-        execution.refresh_from_db()
-        started = execution.finished_at - timedelta(seconds=seconds)
-        Execution.objects.filter(pk=execution.pk).update(started_at=started)
-
-
-def test_without_history_nothing_is_invented(reader, workflow, owner):
-    executions.start(workflow, by=owner)
-    claim()
-    told = reader.get("/progress/report/estimate").json()
-    assert told["estimated_completion_time"] is None
-    assert told["estimated_remaining_seconds"] is None
-    assert "no execution" in told["reason"]
-    assert (told["steps_total"], told["steps_in_progress"], told["steps_pending"]) == (3, 1, 2)
-
-
-def test_the_median_of_earlier_executions(reader, workflow, owner):
-    _past(workflow, owner, 100, 200, 300)
-    executions.start(workflow, by=owner)
-    claim()
-    told = reader.get("/progress/report/estimate").json()
-    assert told["estimated_remaining_seconds"] == pytest.approx(200, abs=2)
-    assert (told["method"], told["basis_executions"]) == ("median_of_last_runs", 3)
-    assert (told["p10"], told["p50"], told["p90"]) == pytest.approx((120, 200, 280), abs=2)
-    assert told["measured_coverage"] is None
-    assert told["reason"]
-
-
-def test_runs_that_were_shorter_than_this_already_is_say_nothing_any_more(reader, workflow, owner):
-    _past(workflow, owner, 100, 200, 300)
-    execution = executions.start(workflow, by=owner)
-    claim()
-    execution.refresh_from_db()
-    Execution.objects.filter(pk=execution.pk).update(started_at=execution.started_at - timedelta(seconds=150))
-    told = reader.get("/progress/report/estimate").json()
-    assert told["estimated_remaining_seconds"] == pytest.approx(100, abs=2)
-    assert (told["basis_executions"], told["p50"]) == (2, None)
-    Execution.objects.filter(pk=execution.pk).update(started_at=execution.started_at - timedelta(seconds=400))
-    told = reader.get("/progress/report/estimate").json()
-    assert told["estimated_remaining_seconds"] is None
-    assert "longer" in told["reason"]
-
-
-def test_what_has_ended_or_not_begun(reader, workflow, owner):
-    _past(workflow, owner, 100)
-    assert reader.get("/progress/report/estimate").json()["estimated_remaining_seconds"] == 0
-    executions.start(workflow, by=owner)
-    told = reader.get("/progress/report/estimate").json()
-    assert told["estimated_remaining_seconds"] is None
-    assert "not started" in told["reason"]
 
 
 # --- I6: folding the journal gives the state --------------------------------------------------------------------------

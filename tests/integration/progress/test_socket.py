@@ -182,6 +182,19 @@ async def test_a15_a_ticket_works_once_and_for_a_while(socket, reporter, started
     assert not await socket(f"workflow_id=t&ticket={late}").open()
 
 
+async def test_a15_no_token_and_no_ticket_is_in_the_log(socket, reporter, started, caplog):
+    caplog.set_level("DEBUG")
+    ticket = (await run(reporter.post)("/progress/ticket")).json()["ticket"]
+    for query in (f"token={reporter.token}", f"access_token={reporter.token}&workflow_id=t", f"ticket={ticket}x"):
+        assert not await socket(query).open()
+    assert not await socket("workflow_id=t", subprotocols=["bearer", reporter.token + "x"]).open()
+    for let_in in (socket(f"workflow_id=t&ticket={ticket}"), socket("workflow_id=t", by=reporter)):
+        assert await let_in.open()
+    told = "\n".join([caplog.text, *(str(record.__dict__) for record in caplog.records)])
+    assert reporter.token not in told
+    assert ticket not in told
+
+
 async def test_a_token_as_subprotocol(reporter, started):
     link = WebsocketCommunicator(websocket, "/progress/ws?workflow_id=t", subprotocols=["bearer", reporter.token])
     assert await link.connect() == (True, "bearer")

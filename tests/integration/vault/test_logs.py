@@ -23,7 +23,7 @@ def client(client_of, owner):
 
 
 def write(task, number, *texts, stream="stdout"):
-    happening = Progressed(step_id=task.step_id, fence=task.fence, percent=1.0, message="")
+    happening = Progressed(step_id=task.step_id, fence=task.fence, percent=float(number), message=f"from {number}")
     lines = tuple(LogLine(number=number + at, stream=stream, text=text) for at, text in enumerate(texts))
     accepted(Report(task_id=task.task_id, happening=happening, logs=lines))
 
@@ -51,7 +51,7 @@ def test_a_log_is_followed_by_cursor_without_gap_or_double(execution, client):
     assert [row["text"] for row in client.get(url, {"step_id": "a", "after": half}).data] == of_a[10:]
 
 
-@pytest.mark.parametrize("after", ["x", "1.2.3", "9" * 17 + "." + "0" * 32 + ".1.1", "1.zz.1.1", "-1", "²"])
+@pytest.mark.parametrize("after", ["x", "1.2.3", "1.zz.1.1", "-1", "²"])
 def test_a_cursor_that_is_none_is_a_400_naming_it(execution, client, after):
     answer = client.get(f"/executions/{execution.pk}/logs", {"after": after})
     assert (answer.status_code, answer.data["errors"][0]["pointer"]) == (400, "/after")

@@ -1,5 +1,6 @@
 """The pages: who may open them, what each shows to whom, and that nothing on them is script of somebody else's."""
 
+import re
 from datetime import timedelta
 from uuid import uuid4
 
@@ -7,9 +8,13 @@ import pytest
 from django.test import Client
 from guardian.shortcuts import assign_perm
 
-from apps.workflows.models import Event, Execution, Task, Workflow
-from apps.workflows.services import executions, follow
-from tests.integration.web.conftest import HTML, PASSWORD
+from apps.core.clock import database_now
+from apps.workflows.models import Event, Execution, Performer, Task, Workflow
+from apps.workflows.services import executions, follow, workflows
+from apps.workflows.services.estimates.folding import fold
+from tests.integration.estimates.conftest import stretch
+from tests.integration.web.conftest import DEFINITION, HTML, PASSWORD
+from tests.integration.workflows.driver import claim, drive
 
 pytestmark = pytest.mark.django_db
 HOSTILE = "<img src=x onerror=alert(1)></pre><script>alert(1)</script>"
@@ -328,3 +333,38 @@ def test_a_disabled_account_is_at_the_door_again(as_user, make_user):
     ann.is_active = False
     ann.save()
     assert client.get("/ui/").status_code == 302
+
+
+# --- the estimate on the page of an execution -------------------------------------------------------------------------
+
+
+def _page_of_one_that_runs(as_user, make_user, *past):
+    """The page of an execution whose first step runs, after others of these (fetch, sum-up) seconds."""
+    now = database_now()
+    Performer.objects.create(name="w1", kind="worker", slots=4, seen_at=now, started_at=now)
+    owner = make_user("estimator", "user")
+    workflow = workflows.create(DEFINITION, by=owner)
+    for fetch, sum_up in past:
+        execution = executions.start(workflow, by=owner)
+        drive()
+        stretch(execution, **{"fetch": fetch, "sum-up": sum_up})
+        fold(workflow.pk)
+    execution = executions.start(workflow, by=owner)
+    claim()
+    page = as_user("onlooker", "admin").get(f"/ui/executions/{execution.pk}")
+    assert page.status_code == 200
+    return " ".join(page.content.decode().split())
+
+
+def test_the_page_tells_what_is_left_how_sure_that_is_and_on_what_it_rests(as_user, make_user):
+    page = _page_of_one_that_runs(as_user, make_user, *[(100 + k, 300) for k in range(4)])
+    assert "In 8 of 10 cases" in page
+    assert "4 earlier executions, where that held" in page
+    page = re.sub(r"<[^>]+>", "", page)
+    assert re.search(r"Left ?about \d+ min \d\d s", page)
+
+
+def test_the_page_says_that_nothing_is_known(as_user, make_user):
+    page = _page_of_one_that_runs(as_user, make_user)
+    assert "not known: no execution of this workflow has completed yet" in page
+    assert "In 8 of 10 cases" not in page

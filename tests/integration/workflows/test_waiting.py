@@ -43,7 +43,7 @@ def test_a_wait_for_a_time(make_workflow, owner):
     assert (task.status, task.waiting_for) == ("waiting", "timer")
     assert not claim()
     assert leases.wake(database_now()) == 0
-    assert leases.next_due_at() == task.due_at
+    assert leases.next_moments()[1] == task.due_at
     assert hurry(execution, "rest") == 1
     drive()
     good(execution)

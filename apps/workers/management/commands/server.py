@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import daphne.server
 from daphne.cli import CommandLineInterface
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.workers.processes import end_with_parent, port_is_free
+from apps.workers.door import BoundedFactory
+from apps.workers.processes import alone, end_with_parent, port_is_free
 
 
 class Command(BaseCommand):
@@ -21,13 +23,19 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.ENV.PORT)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Serve. Raises CommandError when the port is taken."""
+        """Serve. Raises CommandError when the port is taken, or another server runs here without a shared cache."""
         end_with_parent()
         host, port = options["host"], options["port"]
         if not port_is_free(host, port):
             raise CommandError(f"port {port} on {host} is taken; set PORT to a free one, or stop what listens there")
+        lock = None if settings.ENV.REDIS_URL else alone(settings.DATA_DIR)
+        if lock is None and not settings.ENV.REDIS_URL:
+            raise CommandError(
+                f"another server process runs over DATA_DIR={settings.DATA_DIR}: set REDIS_URL, through which several "
+                "share rate limits and tickets, or stop the other"
+            )
+        daphne.server.HTTPFactory = BoundedFactory  # type: ignore[attr-defined]  # it has no other way to be told
         CommandLineInterface().run(
-
             ["--bind", host, "--port", str(port), "--no-server-name", "-v", "0", "--http-timeout", "120",
              "--websocket_timeout", "-1", "--application-close-timeout", "5", "orchestration.asgi:application"]
         )  # fmt: skip

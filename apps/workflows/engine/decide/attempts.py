@@ -51,6 +51,7 @@ def _claimed(snapshot: Snapshot, event: Claimed, now: datetime) -> Decision:
         lease_expires_at=event.lease_expires_at,
         percent=0.0,
         message="",
+        queued_at=task.ready_at,
         started_at=now,
     )
     changes.put(task, started)

@@ -15,6 +15,7 @@ from apps.workflows.engine.ids import item_of, item_ordinal, step_of, task_id
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.engine.types import Decision, Fact, Happening, TaskState
 from apps.workflows.selectors.environment import allowed_environment
+from apps.workflows.selectors.estimates.weights import weights_of
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services.ledger import children, kept, results, sql
 
@@ -27,13 +28,15 @@ class Held(Course):
     """
 
     def __init__(self, unit: "Unit", row: sql.ExecutionRow) -> None:
+        graph = graph_of(row.version_id)
         super().__init__(
-            graph_of(row.version_id),
+            graph,
             row.state,
             _Rows(self),
             now=unit.now,
             inputs=self._read_inputs,
             environment=allowed_environment(),
+            weights=weights_of(row.workflow_id, row.id, graph) if graph.steps else None,
         )
         self.unit = unit
         self.row = row

@@ -14,13 +14,14 @@ from apps.core.errors import Conflict, Denied, Invalid, NotFound, PlatformError
 from apps.workflows.definition import cron
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL
 from apps.workflows.models import Execution, Schedule, Trigger, Workflow
-from apps.workflows.services import executions
+from apps.workflows.services import counting, executions
 from apps.workflows.services.schedules.inputs import filled
 from apps.workflows.services.schedules.rows import executions_of, first_after
 
 logger = logging.getLogger(__name__)
 
 MISSED_AFTER = timedelta(seconds=60)
+TICK_SECONDS = 10.0
 CATCH_UP_AT_MOST = 1000
 CANCELLED_AT_ONCE = 100
 _OPEN = sorted(status.value for status in EXECUTION_MOVES if status not in TERMINAL)
@@ -45,6 +46,8 @@ def fire_due(*, limit: int = 100) -> datetime | None:
             break
         stuck.update(pk for pk, first in chosen if first and not _fire(pk, first))
         left -= len(chosen)
+    now = database_now().timestamp()
+    counting.note(counting.SCHEDULER_TICK, now, unless_newer_than=now - TICK_SECONDS)
     soonest: datetime | None = Schedule.objects.aggregate(at=Min("next_at"))["at"]
     return soonest
 
@@ -97,6 +100,7 @@ def _deal(pk: UUID, first: datetime, *, broken: bool) -> bool:
         if not (broken and first >= now - MISSED_AFTER):
             row.next_at = following
     row.save(update_fields=["paused", "next_at", "last_at", "last_outcome", "last_error"])
+    counting.add(counting.SCHEDULES_MISSED, int(row.last_outcome == Schedule.Outcome.MISSED))
     return True
 
 

@@ -17,7 +17,7 @@ TASK = {
     "ready_at": "timestamptz", "waiting_for": "text", "due_at": "timestamptz", "expires_at": "timestamptz",
     "items": "int", "next_item": "int", "lease_owner": "text", "lease_expires_at": "timestamptz",
     "percent": "float8", "message": "text", "started_at": "timestamptz", "finished_at": "timestamptz",
-    "error": "jsonb", "outputs": "jsonb", "item": "jsonb",
+    "error": "jsonb", "outputs": "jsonb", "item": "jsonb", "queued_at": "timestamptz",
 }  # fmt: skip
 EXECUTION = {
     "status": "text", "tasks_total": "int", "open_tasks": "int", "failed_tasks": "int", "points": "float8",
@@ -31,7 +31,7 @@ BIRTH = {
     "workflow_id": "uuid", "version_id": "uuid", "priority": "smallint", "inputs": "jsonb", "trace_id": "text",
     "trigger": "text", "origin_id": "uuid", "parent_task_id": "uuid", "concurrency_key": "text",
     "schedule_id": "uuid", "scheduled_for": "timestamptz", "requested_by_id": "uuid", "created_at": "timestamptz",
-    "signals": "jsonb",
+    "signals": "jsonb", "counted": "bool",
 }  # fmt: skip
 EVENT = {"execution_id": "uuid", "seq": "bigint", "type": "text", "step_id": "text", "data": "jsonb"}
 LOG = {"task_id": "uuid", "fence": "bigint", "number": "int", "stream": "text", "text": "text"}
@@ -47,7 +47,7 @@ def new_task(change: Change) -> tuple[Any, ...]:
         state.status, state.waiting_on, state.met, state.fence, state.failures, state.losses, state.ready_at,
         state.waiting_for, state.due_at, state.expires_at, state.items, state.next_item, state.lease_owner,
         state.lease_expires_at, state.percent, state.message, state.started_at, state.finished_at, state.error,
-        change.left, change.item,
+        change.left, change.item, state.queued_at,
     )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def birth(row: ExecutionRow, at: datetime) -> tuple[Any, ...]:
     return (
         row.workflow_id, row.version_id, row.priority, first.inputs, row.trace_id, first.trigger, first.origin,
         row.parent_task, row.concurrency_key, first.schedule, first.scheduled_for, first.requested_by, at, {},
+        False,
     )  # fmt: skip
 
 

@@ -141,6 +141,16 @@ def something_waits(cursor: Cursor, *, now: datetime) -> bool:
     return cursor.fetchone() is not None
 
 
+def next_moments(cursor: Cursor) -> tuple[datetime | None, datetime | None]:
+    """When the next task may be claimed by anybody, and when the next timer or limit on time comes."""
+    cursor.execute(
+        "SELECT (SELECT min(ready_at) FROM workflows_execution WHERE ready_at IS NOT NULL),"
+        " (SELECT min(due_at) FROM workflows_task WHERE due_at IS NOT NULL)"
+    )
+    ready, due = cursor.fetchone()
+    return time_out(ready), time_out(due)
+
+
 MAX_WAITING = 256  # workflows among which one claim chooses
 
 

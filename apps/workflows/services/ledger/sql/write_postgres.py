@@ -22,12 +22,12 @@ from apps.workflows.services.ledger.sql.rows import Batch, TaskRow
 # or all columns: so there are few statements, and each is planned once.
 _HOT_TASK = (
     "status", "waiting_on", "met", "fence", "ready_at", "lease_owner", "lease_expires_at", "percent", "started_at",
-    "finished_at", "outputs",
+    "finished_at", "outputs", "queued_at",
 )  # fmt: skip
 _HOT_EXECUTION = ("status", "open_tasks", "points", "percent", "ready_at", "started_at")
 _ALL_TASK = tuple(name for name in columns.TASK if name not in ("id", "execution_id", "step_id", "queue", "lane"))
 _ALL_EXECUTION = tuple(columns.EXECUTION)
-_KEPT_WHERE_NULL = ("outputs", "item")  # of tasks: None leaves them as they are
+_KEPT_WHERE_NULL = ("outputs", "item", "queued_at")  # of tasks: None leaves them as they are
 
 
 def _records(types: Mapping[str, str]) -> str:

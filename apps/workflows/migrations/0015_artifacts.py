@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('vault', '0002_blobs'),
-        ('workflows', '0011_execution_revision'),
+        ('workflows', '0014_estimates'),
     ]
 
     operations = [

@@ -1,0 +1,269 @@
+"""Alerts that somebody reads in the morning, and those that only inform."""
+
+from apps.monitoring.alerts.declared import (
+    JOB,
+    LOOK_AT_FAILURES,
+    LOOK_AT_WORKERS,
+    Alert,
+    Trial,
+    errors_above,
+    executions,
+    late_above,
+    starts,
+)
+
+LESSER: tuple[Alert, ...] = (
+    # --- warning ----------------------------------------------------------------------------------------------------
+    Alert(
+        name="WorkflowErrorBudgetBurnSlow",
+        group="objectives",
+        severity="warning",
+        expr=f"{errors_above(0.03, '1d', '2h')}\nor {errors_above(0.01, '3d', '6h')}",
+        wait=900,
+        summary="{{ $value | humanizePercentage }} of the executions of the last days fail",
+        description="The error budget of a month (1 % of the executions) will not last.",
+        causes=("a step that fails now and then", "too few retries for what a step calls"),
+        steps=LOOK_AT_FAILURES,
+        trial=Trial(
+            series=executions(
+                failed=("0x600", "0+1x600", "0x300 0+2x300"), completed=("0+10x600", "0+99x600", "0+10x600")
+            ),
+            step=300,
+        ),
+    ),
+    Alert(
+        name="StepStartLatencyBudgetBurnSlow",
+        group="objectives",
+        severity="warning",
+        expr=f"{late_above(0.15, '1d', '2h')}\nor {late_above(0.05, '3d', '6h')}",
+        wait=900,
+        summary="{{ $value | humanizePercentage }} of the steps of the last days started later than after 30 s",
+        description="95 % of the steps are to start within 30 s of being ready.",
+        causes=("peaks for which there are too few slots", "schedules that all fire at the same minute"),
+        steps=LOOK_AT_WORKERS,
+        trial=Trial(
+            series=starts(
+                within=("0+10x600", "0+96x600", "0+10x300 3000+6x300"),
+                all_of_them=("0+10x600", "0+100x600", "0+10x600"),
+            ),
+            step=300,
+        ),
+    ),
+    Alert(
+        name="WorkflowFailureRateHigh",
+        group="workflows",
+        severity="warning",
+        # Of at least 5 executions in a quarter of an hour, more than a fifth.
+        expr=(
+            "sum by (workflow_id) (max by (workflow_id, status)"
+            ' (increase(dagger_workflow_executions_total{status=~"failed|timed_out"}[15m])))\n'
+            "/ sum by (workflow_id) (max by (workflow_id, status)"
+            ' (increase(dagger_workflow_executions_total{status!="cancelled"}[15m]))) > 0.2\n'
+            "and sum by (workflow_id) (max by (workflow_id, status)"
+            ' (increase(dagger_workflow_executions_total{status!="cancelled"}[15m]))) >= 5'
+        ),
+        wait=300,
+        summary="{{ $value | humanizePercentage }} of the executions of {{ $labels.workflow_id }} failed",
+        description="Measured over 15 minutes. Executions that were cancelled count as neither good nor bad.",
+        causes=("its newest version", "what it calls", "its inputs"),
+        steps=LOOK_AT_FAILURES,
+        trial=Trial(
+            series=executions(failed=("0x40", "0+1x40", "0x10 0+2x30"), completed=("0+4x40", "0+4x40", "0+2x40"))
+        ),
+    ),
+    Alert(
+        name="WorkflowStalled",
+        group="workflows",
+        severity="warning",
+        expr="max(dagger_stalled_workflows) > 0",
+        wait=300,
+        summary="{{ $value | humanize }} executions are in progress and nobody works on them",
+        description="Nothing was heard of them for ten minutes: no worker holds a step of theirs, no timer is set.",
+        causes=("no worker serves the queue of their next step, or has the labels it requires", "a limit never frees"),
+        steps=(
+            "`manage.py status` and `/ui/` list what is stuck; `GET /tasks/{id}/why` says what each waits for.",
+            "`manage.py check_invariants` tells whether an execution is broken.",
+        ),
+        trial=Trial(series={"dagger_stalled_workflows": ("0x10", "0x10", "0 1x10")}),
+    ),
+    Alert(
+        name="WorkerLost",
+        group="performing",
+        severity="warning",
+        expr="max(increase(dagger_workers_lost_total[15m])) > 0",
+        summary="{{ $value | humanize }} workers were lost within 15 minutes",
+        description="They died or fell silent. Their steps were given to others, and each cost a retry for a loss.",
+        causes=("a step that takes all memory", "the host of a worker was stopped", "no connection to the database"),
+        steps=("Look for `task.lost` in the journals of the steps they held.", "Read the kernel's log for OOM kills."),
+        trial=Trial(series={"dagger_workers_lost_total": ("3x20", "0x20", "0x5 1x15")}),
+    ),
+    Alert(
+        name="ScheduleMissed",
+        group="performing",
+        severity="warning",
+        expr="max(increase(dagger_schedules_missed_total[1h])) > 0",
+        summary="{{ $value | humanize }} times of schedules were missed",
+        description="Nobody was there when a workflow was due, and its schedule does not catch up.",
+        causes=("no worker ran at that time",),
+        steps=("`GET /schedules` tells what became of the last time.", "Set `catch_up`, or start it by hand."),
+        trial=Trial(series={"dagger_schedules_missed_total": ("2x20", "0x20", "0x5 1x15")}),
+    ),
+    Alert(
+        name="StepRetryStorm",
+        group="workflows",
+        severity="warning",
+        expr=(
+            "sum by (workflow_id) (max by (workflow_id, step_id) (increase(dagger_step_retries_total[15m])))\n"
+            "> 0.5 * sum by (workflow_id) (max by (workflow_id, step_id, status)"
+            " (increase(dagger_step_executions_total[15m])))\n"
+            "and sum by (workflow_id) (max by (workflow_id, step_id) (increase(dagger_step_retries_total[15m]))) > 20"
+        ),
+        wait=300,
+        summary="{{ $value | humanize }} retries of steps of {{ $labels.workflow_id }} in 15 minutes",
+        description="More than one retry for two steps: what is called is down, or retried too eagerly.",
+        causes=("what the steps call is down or limits them",),
+        steps=("Give the steps a `circuit_breaker` and a longer `retry_delay`.", *LOOK_AT_FAILURES[:1]),
+        trial=Trial(
+            series={
+                'dagger_step_retries_total{workflow_id="report", step_id="fetch"}': ("0+1x40", "0+5x40", "0x10 0+6x30"),
+                'dagger_step_executions_total{workflow_id="report", step_id="fetch", status="completed"}': (
+                    "0+10x40",
+                    "0+10x40",
+                    "0+10x40",
+                ),
+            }
+        ),
+    ),
+    Alert(
+        name="ErrorSpike",
+        group="workflows",
+        severity="warning",
+        expr=(
+            "max by (error_type) (increase(dagger_errors_total[10m])) > 20\n"
+            "and max by (error_type) (increase(dagger_errors_total[10m]))"
+            " > 3 * max by (error_type) (increase(dagger_errors_total[2h])) / 12"
+        ),
+        wait=120,
+        summary="{{ $value | humanize }} errors of the type {{ $labels.error_type }} within 10 minutes",
+        description="At least three times as many as in the two hours before.",
+        causes=("something that steps call changed or is down", "a new version of a workflow"),
+        steps=LOOK_AT_FAILURES,
+        trial=Trial(
+            series={
+                'dagger_errors_total{error_type="connection"}': ("0+1x180", "0+2x180", "0x120 0+10x60"),
+            }
+        ),
+    ),
+    Alert(
+        name="CpuHigh",
+        group="platform",
+        severity="warning",
+        expr="max by (instance) (dagger_cpu_usage_percent) > 90",
+        wait=900,
+        summary="The CPUs are {{ $value | humanize }} % in use",
+        description="Steps are slow to start and the server slow to answer.",
+        causes=("more workers than the host has cores", "steps that compute"),
+        steps=("Lower `SLOTS`, or move workers to another host.",),
+        trial=Trial(series={'dagger_cpu_usage_percent{instance="server:8000"}': ("40x30", "90x30", "0 91x30")}),
+    ),
+    Alert(
+        name="MemoryHigh",
+        group="platform",
+        severity="warning",
+        expr="max by (instance) (dagger_memory_usage_bytes / dagger_memory_limit_bytes) > 0.9",
+        wait=600,
+        summary="{{ $value | humanizePercentage }} of the memory is in use",
+        description="When it is used up the kernel ends processes: workers are lost, or the database.",
+        causes=("steps that hold much at once", "too many slots for this host"),
+        steps=("Give steps a limit (`resources: {memory: …}`).", "Lower `SLOTS`, or move workers to another host."),
+        trial=Trial(
+            series={
+                'dagger_memory_usage_bytes{instance="server:8000"}': ("50x30", "90x30", "50 91x30"),
+                'dagger_memory_limit_bytes{instance="server:8000"}': ("100x30", "100x30", "100x31"),
+            }
+        ),
+    ),
+    Alert(
+        name="MetricsStale",
+        group="platform",
+        severity="warning",
+        expr="time() - max(dagger_metrics_last_collect_timestamp_seconds) > 120",
+        wait=60,
+        summary="The facts were last read {{ $value | humanizeDuration }} ago",
+        description="The server answers scrapes with facts that are old; what it says is no longer so.",
+        causes=("the clocks of the server and of Prometheus differ", "the database does not answer"),
+        steps=("Compare the clocks.", "Ask `/monitoring/health/ready`."),
+        trial=Trial(
+            series={
+                "dagger_metrics_last_collect_timestamp_seconds": ("0+60x20", "0 0 0 60 120 180 240 300", "0x20"),
+            }
+        ),
+    ),
+    Alert(
+        name="TraceExportFailing",
+        group="platform",
+        severity="warning",
+        expr="min by (instance) (dagger_trace_exporter_up) == 0",
+        wait=600,
+        summary="The trace collector takes no spans",
+        description="Traces have gaps from now on. Nothing else suffers from it.",
+        causes=("the collector is down", "`DAGGER_OTLP_ENDPOINT` is wrong"),
+        steps=("Mend the collector, or set `DAGGER_TRACING_ENABLED=false`.",),
+        trial=Trial(series={'dagger_trace_exporter_up{instance="server:8000"}': ("1x20", "0x9 1x11", "1 0x20")}),
+    ),
+    Alert(
+        name="ProgressSubscribersDropped",
+        group="platform",
+        severity="warning",
+        expr="sum(increase(dagger_progress_messages_dropped_total[15m])) > 0",
+        summary="{{ $value | humanize }} frames of progress were not delivered",
+        description="Readers that were too slow were closed (1013). They lose nothing when they resume with `since`.",
+        causes=("a client that does not read", "a slow network"),
+        steps=("Have the client ask for `coalesce`, or subscribe to less.",),
+        trial=Trial(
+            series={'dagger_progress_messages_dropped_total{instance="server:8000"}': ("9x20", "0x20", "0x5 7x15")}
+        ),
+    ),
+    Alert(
+        name="AuthFailureSpike",
+        group="platform",
+        severity="warning",
+        expr='sum(increase(dagger_auth_failures_total{reason=~"password|token"}[5m])) > 50',
+        summary="{{ $value | humanize }} credentials were refused within 5 minutes",
+        description="Somebody guesses, or a client goes on with a credential that no longer holds.",
+        causes=("somebody tries passwords", "a script with an expired token"),
+        steps=("`GET /audit?action=auth.login` tells from which address.", "Rate limits hold meanwhile."),
+        trial=Trial(
+            series={
+                'dagger_auth_failures_total{instance="server:8000", reason="password"}': (
+                    "0x20",
+                    "0+10x20",
+                    "0x5 0+11x15",
+                ),
+            }
+        ),
+    ),
+    # --- info -------------------------------------------------------------------------------------------------------
+    Alert(
+        name="MetricsLabelOverflow",
+        group="platform",
+        severity="info",
+        expr="max(increase(dagger_metrics_label_overflow_total[1h])) > 0",
+        summary="{{ $value | humanize }} executions and steps were counted as `other`",
+        description="There are more workflows or steps than have labels of their own (200 and 1,000).",
+        causes=("many workflows", "workflows with very many steps"),
+        steps=("`manage.py metric_labels --pin WORKFLOW --instead-of WORKFLOW` gives one a label of its own.",),
+        trial=Trial(series={"dagger_metrics_label_overflow_total": ("5x20", "0x20", "0x5 1x15")}),
+    ),
+    Alert(
+        name="Watchdog",
+        group="platform",
+        severity="none",
+        expr="vector(1)",
+        summary="Alerting works",
+        description="Always firing. Whoever receives it should tell somebody when it no longer comes.",
+        causes=("alerting works",),
+        steps=("Nothing is to be done.",),
+        trial=Trial(series={f'up{{job="{JOB}", instance="server:8000"}}': ("1x5", "1x5", "1x5")}),
+    ),
+)

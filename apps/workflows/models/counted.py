@@ -1,0 +1,76 @@
+"""What metrics know without looking at every row: sums over executions that ended, who has a label, a few figures."""
+
+from django.db import models
+
+from apps.workflows.models.workflows import Workflow
+
+
+class OutcomeTotal(models.Model):
+    """How often something ended in one way, over the executions that are marked as counted, pruned ones among them.
+
+    Grows in the transaction that marks them. `error_type` is empty where there was no error, `?` for one without a
+    known type. `buckets` maps upper bounds in microseconds (empty: what lasted longer than each of them) to how many
+    fell between that bound and the one before; kept apart, so that bounds may change from one version to the next.
+    """
+
+    class What(models.TextChoices):
+        """What ended; of a wait in line, `step_id` is the name of the queue."""
+
+        EXECUTION = "execution"
+        TASK = "task"
+        WAIT = "wait"
+
+    pk = models.CompositePrimaryKey("workflow_id", "what", "step_id", "status", "error_type")
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="+", db_index=False)
+    what = models.CharField(max_length=9, choices=What.choices)
+    step_id = models.CharField(max_length=110, blank=True)
+    status = models.CharField(max_length=11, blank=True)
+    error_type = models.CharField(max_length=20, blank=True)
+    count = models.BigIntegerField(default=0)
+    retries = models.BigIntegerField(default=0)
+    microseconds = models.BigIntegerField(default=0)
+    buckets = models.JSONField(default=dict)
+
+    objects = models.Manager["OutcomeTotal"]()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} {self.what} {self.step_id} {self.status} {self.error_type}"
+
+
+class MetricLabel(models.Model):
+    """A workflow, or (with `step_id`) one of its steps, whose metrics have a label of their own.
+
+    There is room for a bounded number. A label stays while its workflow does: a counter that moved would fall.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="+")
+    step_id = models.CharField(max_length=110, blank=True)
+    admitted_at = models.DateTimeField()
+
+    objects = models.Manager["MetricLabel"]()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["workflow", "step_id"], name="metric_label_once")]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} {self.step_id}"
+
+
+class Figure(models.Model):
+    """A number of the platform's own that no other row tells, such as how many workers were lost."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    value = models.FloatField(default=0.0)
+
+    objects = models.Manager["Figure"]()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name

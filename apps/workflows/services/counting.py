@@ -1,0 +1,128 @@
+"""Marks executions that ended as counted and adds them to the totals; keeps the platform's own figures.
+
+A scrape then reads totals and the few executions that are not yet marked, in one statement, so it sees each once: the
+mark and the sum are one transaction. Whoever is killed between two of them has lost nothing. Any process may call it.
+"""
+
+import json
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from apps.workflows.models import Execution, Figure, OutcomeTotal, Workflow
+from apps.workflows.selectors.outcomes import Kept, to_keep
+from apps.workflows.selectors.statistics import (
+    EXECUTION_BOUNDS,
+    EXECUTION_OUTCOMES,
+    STEP_BOUNDS,
+    WAIT_BOUNDS,
+    execution_outcomes,
+    task_outcomes,
+    waits,
+)
+
+AT_ONCE = 200  # executions in one transaction
+TASKS_AT_ONCE = 20_000  # of them, unless a single execution has more
+_LOCK = 0x636F756E74  # of PostgreSQL's advisory locks; SQLite has one writer anyway
+
+WORKERS_LOST, SCHEDULES_MISSED, SCHEDULER_TICK = "workers_lost", "schedules_missed", "scheduler_tick"
+"""Names of figures."""
+
+
+def count_ended() -> int:
+    """Count some of the executions that ended and were not counted; how many. Zero: there are none, or others do it."""
+    waiting = Execution.objects.filter(counted=False, status__in=EXECUTION_OUTCOMES)
+    if not waiting.exists():
+        return 0  # asked all the time, mostly in vain: no writer's lock for that
+    with transaction.atomic():
+        locked = waiting.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by()
+        found = list(locked.values_list("pk", "tasks_total")[:AT_ONCE])
+        chosen: list[UUID] = []
+        weight = 0
+        for pk, tasks in found:
+            weight += tasks
+            if chosen and weight > TASKS_AT_ONCE:
+                break
+            chosen.append(pk)
+        mark(chosen)
+    return len(chosen)
+
+
+def mark(executions: Sequence[UUID]) -> None:
+    """Count these executions, which have ended and are not counted. Inside a transaction that holds their locks."""
+    if not executions:
+        return
+    nameless = set(
+        Execution.objects.filter(pk__in=executions)
+        .exclude(workflow__kind=Workflow.Kind.WORKFLOW)
+        .values_list("workflow_id", flat=True)
+    )
+    ended = execution_outcomes(EXECUTION_BOUNDS, among=executions)
+    tasks = task_outcomes(STEP_BOUNDS, among=executions)
+    What = OutcomeTotal.What
+    _add(
+        [
+            *((What.EXECUTION, one) for one in to_keep(ended, EXECUTION_BOUNDS)),
+            *((What.TASK, one) for one in to_keep(tasks, STEP_BOUNDS, without_steps=nameless)),
+            *((What.WAIT, one) for one in to_keep(waits(WAIT_BOUNDS, among=executions), WAIT_BOUNDS)),
+        ]
+    )
+    Execution.objects.filter(pk__in=executions).update(counted=True)
+
+
+def _add(more: Sequence[tuple[str, Kept]]) -> None:
+    """Add to the totals, one transaction after the other: two who read the same total must not both write it."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    kept = {(what, *one.key): one for what, one in more}
+    rows = OutcomeTotal.objects.filter(workflow__in={one.workflow_id for one in kept.values()})
+    new = dict(kept)
+    changed = []
+    for row in rows:
+        key = (row.what, row.workflow_id, row.step_id, row.status, row.error_type)
+        one = new.pop(key, None)
+        if one is not None:
+            one.add(Kept(workflow_id=row.workflow_id, step_id="", status="", error_type="", buckets=row.buckets))
+            changed.append((key, one))
+    OutcomeTotal.objects.bulk_create(
+        OutcomeTotal(
+            workflow_id=one.workflow_id, what=what, step_id=one.step_id, status=one.status, error_type=one.error_type,
+            count=one.count, retries=one.retries, microseconds=one.microseconds, buckets=one.buckets,
+        )
+        for (what, *_), one in new.items()
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE workflows_outcometotal SET count = count + %s, retries = retries + %s,"
+            " microseconds = microseconds + %s, buckets = %s"
+            " WHERE what = %s AND workflow_id = %s AND step_id = %s AND status = %s AND error_type = %s",
+            [
+                [one.count, one.retries, one.microseconds, json.dumps(one.buckets), key[0], _uuid(key[1]), *key[2:]]
+                for key, one in changed
+            ],
+        )
+
+
+def _uuid(key: UUID) -> str | UUID:
+    return key.hex if connection.vendor == "sqlite" else key
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def add(name: str, number: int) -> None:
+    """Let a figure rise; in the caller's transaction."""
+    if number and not Figure.objects.filter(pk=name).update(value=F("value") + number):
+        Figure.objects.get_or_create(pk=name)
+        Figure.objects.filter(pk=name).update(value=F("value") + number)
+
+
+def note(name: str, value: float, *, unless_newer_than: float) -> None:
+    """Set a figure that only rises, unless it is above `unless_newer_than` already: whoever was there saw to it."""
+    if Figure.objects.filter(pk=name, value__gt=unless_newer_than).exists():
+        return
+    if not Figure.objects.filter(pk=name).update(value=value):
+        Figure.objects.get_or_create(pk=name, defaults={"value": value})
