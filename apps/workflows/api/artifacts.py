@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
@@ -105,7 +106,7 @@ class WrittenActions(GatedViewSet):
         execution = self.get_object()
         step = request.query_params.get("step_id", "").replace("\0", "")
         answer = StreamingHttpResponse(
-            _streamed(logs.as_text(execution, step=step)), content_type="text/plain; charset=utf-8"
+            _queried(logs.as_text(execution, step=step)), content_type="text/plain; charset=utf-8"
         )
         _never_in_a_page(answer, f"{execution.pk}.log")
         return answer
@@ -154,6 +155,13 @@ def _never_in_a_page(answer: HttpResponseBase, name: str) -> None:
 async def _streamed(pieces: Iterator[Any]) -> AsyncIterator[Any]:
     """One piece after the other, read by a thread: the event loop waits for no disk."""
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+async def _queried(pieces: Iterator[Any]) -> AsyncIterator[Any]:
+    """The same of what comes out of the database: by the thread that has the request's connection."""
+    following = sync_to_async(lambda: next(pieces, None))
+    while (piece := await following()) is not None:
         yield piece
 
 
