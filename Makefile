@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test check bench format fuzz mutants
+.PHONY: help setup setup-dev demo run test check bench format fuzz mutants chaos plant
 
 help:  ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,12 @@ bench: setup-dev  ## What a step costs; PEERS=1: beside other systems; ARGS="--q
 
 fuzz: setup-dev  ## Hostile requests for as long as SECONDS says; goes on where the last run ended
 	@$(PY) -m tests.fuzz
+
+chaos: setup-dev  ## Kill everything for as long as SECONDS says, on both databases; adds to docs/chaos.json
+	@$(PY) -m tests.chaos
+
+plant: setup-dev  ## Plant five bugs in a copy of the tree, and see which tests fail
+	@$(PY) scripts/plant.py
 
 mutants: setup-dev  ## Flip every condition of the permission code, and see that a test fails
 	@$(PY) scripts/mutants.py

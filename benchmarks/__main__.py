@@ -98,6 +98,8 @@ def _sections(
         sections["large"] = tables.large(results)
     if "profile" in wanted:
         sections["profile"] = tables.profile(results, sizes)
+    if "scrape" in wanted:
+        sections["scrape"] = tables.scrape(results)
     if wanted & {"idle", "latency"}:
         sections["quiet"] = tables.quiet(results, sizes)
     if others:

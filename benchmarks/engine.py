@@ -51,7 +51,7 @@ def run(shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int) -> di
 
 
 def _one(shape: str, installation: Installation, sizes: Sizes, *, repeat: int) -> Any:
-    from benchmarks import large, quiet, steps
+    from benchmarks import large, quiet, scrape, steps
 
     few = range(min(repeat, MOST_OF_LONG))
     match shape:
@@ -61,6 +61,8 @@ def _one(shape: str, installation: Installation, sizes: Sizes, *, repeat: int) -
             return [quiet.idle(installation, sizes) for _ in few]
         case "latency":
             return [quiet.latency(sizes) for _ in few]
+        case "scrape":
+            return scrape.measure(sizes)
         case "large":
             return large.measure(installation, sizes)
         case _:

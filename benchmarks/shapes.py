@@ -6,7 +6,7 @@ from typing import Any
 
 PUBLIC = ("sequence", "parallel", "chain", "fan-out", "independent")
 """Shapes that every system is given."""
-OWN = ("profile", "latency", "idle", "large")
+OWN = ("profile", "latency", "idle", "large", "scrape")
 ALL = (*PUBLIC, *OWN)
 STEPS_OF_INDEPENDENT = 3
 
@@ -27,6 +27,9 @@ class Sizes:
     idle_seconds: float = 20.0
     settle_seconds: float = 5.0
     commits: int = 1000
+    scrape_workflows: int = 200
+    scrape_tasks: int = 1_000_000
+    scrape_runs: int = 15
     limit_seconds: float = 180.0
     """How long a shape of a peer may take with all its runs, its own start included."""
 
@@ -57,6 +60,7 @@ FULL = Sizes()
 QUICK = Sizes(
     sequence=5, parallel=4, parallel_n=22, chain=10, fan_out=20, independent=5, latency=5, large=(300, 600),
     idle_seconds=2.0, settle_seconds=1.0, commits=50, limit_seconds=90.0,
+    scrape_workflows=3, scrape_tasks=2_000, scrape_runs=3,
 )  # fmt: skip
 """To see that everything runs: its figures mean nothing."""
 

@@ -136,6 +136,17 @@ def quiet(results: Results, sizes: Sizes) -> str:
     return table(head, rows)
 
 
+def scrape(results: Results) -> str:
+    """What a scrape costs, without and with what ran long ago."""
+    rows = []
+    for name, found in results.items():
+        one = found["scrape"]
+        rows.append(
+            (name, f"{one['series']:,}", spread(one["before"], 1), f"{one['tasks']:,}", spread(one["after"], 1))
+        )
+    return table(("database", "series", "ms", "finished tasks", "then, ms"), rows)
+
+
 def _percentile(figures: Sequence[float], percent: int) -> float:
     return quantiles(figures, n=100, method="inclusive")[percent - 1]
 

@@ -415,5 +415,6 @@ def _mended(data: dict[str, Any]) -> dict[str, Any]:
     for variable in data["templating"]["list"]:
         for name in ("id", "auto", "auto_count", "auto_min"):
             variable.pop(name, None)
-        variable.setdefault("current", {})
+        everything = bool(variable.get("includeAll"))
+        variable["current"] = {"text": "All", "value": "$__all"} if everything else {"text": "", "value": ""}
     return data

@@ -5,6 +5,7 @@ A part stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; all e
 
 import argparse
 import inspect
+import json
 import os
 import re
 import sys
@@ -233,6 +234,31 @@ def metrics() -> str:
     )
 
 
+# --- chaos ------------------------------------------------------------------------------------------------------------
+
+_CHAOS = {
+    "histories": "histories judged", "seeds": "seeds of the simulation", "commits": "commits in them",
+    "commits_cut": "commits cut one by one", "rings_cut": "doorbells cut one by one", "kills": "processes killed",
+    "stops": "workers stopped for a while", "server_kills": "servers killed",
+    "database_restarts": "PostgreSQL stopped at once and started again", "executions": "executions",
+    "steps": "steps of real processes", "events": "events read back", "violations": "violations",
+}  # fmt: skip
+
+
+def chaos() -> str:
+    """The figures of `docs/chaos.json`."""
+    path = DOCS / "chaos.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"totals": {}, "runs": []}
+    totals: Mapping[str, int] = kept["totals"]
+    rows = [(meaning, f"{totals.get(name, 0):,}") for name, meaning in _CHAOS.items()]
+    rows.append(("slowest recovery in a storm (lease 5 s)", f"{kept.get('recovery_max', 0.0):g} s"))
+    databases = sorted(
+        {f"{run['database']} {run['of'][run['database']]}" for run in kept["runs"] if run["database"] in run["of"]}
+    )
+    rows.append(("on", ", ".join(databases)))
+    return table(("what", "so far"), rows)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -240,7 +266,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings, "not-available": not_available, "callables": callables,
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
     "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
-    "matrix": permission_matrix, "admin-matrix": admin_matrix,
+    "chaos": chaos, "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from django.http import HttpRequest
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -24,6 +25,15 @@ def _request_id(_: Any, __: str, event: EventDict) -> EventDict:
     """The id by which a log record, an answer and a caller's report are matched."""
     if current := request_id.get():
         event.setdefault("request_id", current)
+    return event
+
+
+def _trace(_: Any, __: str, event: EventDict) -> EventDict:
+    """The trace and the span in which the record was written, where there is one."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event.setdefault("trace_id", f"{context.trace_id:032x}")
+        event.setdefault("span_id", f"{context.span_id:016x}")
     return event
 
 
@@ -55,6 +65,7 @@ _SHARED: list[Processor] = [
     structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     _request_id,
+    _trace,
     _plain_request,
 ]
 

@@ -138,7 +138,7 @@ def gather() -> Facts:
     facts.concurrent_steps = statistics.steps_performed()
     now = database_now()
     lease = settings.ENV.LEASE_SECONDS
-    facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS)
+    facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS).count()
     facts.queues = _queues(queues, statistics.backlogs(now))
     _count_waits(facts)
     facts.workers = dict(statistics.workers(now, lease_seconds=lease))

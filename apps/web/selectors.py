@@ -8,6 +8,7 @@ from django.conf import settings
 from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
+from apps.monitoring import situation
 from apps.progress.credentials import may_watch
 from apps.web.execution import NOT_FOUND, execution
 from apps.workflows.models import Workflow
@@ -31,6 +32,7 @@ def start(user: Any, *, base: str) -> dict[str, Any]:
         "ended_executions": overview.ended(user, MAX_ENDED),
         "workflows": list(overview.workflows_of(user).exclude(kind=Workflow.Kind.TASKS)[:MAX_WORKFLOWS]),
         "performers": _performers(user),
+        "situation": situation.now() if holds(user, Permission.MONITORING_READ) else None,
         "may_watch": may_watch(user),
         "may_create": holds(user, Permission.WORKFLOW_CREATE),
     }

@@ -33,6 +33,13 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def alone(directory: Path) -> IO[str] | None:
     """The lock of the only server process over `directory`, held while what is returned is kept; `None`: taken."""
     file = (directory / "server.lock").open("a")

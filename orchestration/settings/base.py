@@ -223,6 +223,7 @@ STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True  # development and the demo serve without `collectstatic`
 
 # What wraps each attempt in a worker: observers of steps that the workers' own app must not know.
+WATCH_ALERTS = True  # a server process looks at the rules of alerts by itself
 ATTEMPT_MIDDLEWARE = ["apps.monitoring.tracing.around_attempt"] if ENV.DAGGER_TRACING_ENABLED else []
 
 PROCESS_STEPS = ENV.PROCESS_STEPS or "off"

@@ -15,6 +15,7 @@ JWT_SIGNING_KEY = "test-signing-key-" + "9876543210" * 4
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 PROCESS_STEPS = "trusted"
+WATCH_ALERTS = False  # a thread that looks at the database beside a test would disturb it
 CONTAINER_RUNTIME = "none"  # whatever runs on the machine of who tests
 # A file, not :memory:, so that threads and sockets of a test see one database.
 if "sqlite" in DATABASES["default"]["ENGINE"]:

@@ -153,7 +153,7 @@ def test_a_secret_is_given_to_the_container_and_shown_nowhere(on_podman, engine)
     client = on_podman.client()
     answer = client.post("/secrets", json={"name": "boxed", "value": "s3cr3t-of-the-box"})
     assert answer.status_code == 201, answer.text
-    script = 'echo "it is $TOKEN"; [ "$TOKEN" != "" ] && [ ${#TOKEN} = 17 ]'
+    script = 'echo "it is $TOKEN"; [ "$(printf %s "$TOKEN" | wc -c)" = 17 ]'
     execution = start(client, "secretive", command=["sh", "-c", script], environment={"TOKEN": "${secrets.boxed}"})
     assert ended(client, execution, PATIENCE)["status"] == "completed"
     (task,) = client.get(f"/executions/{execution}/tasks").json()["results"]

@@ -291,6 +291,23 @@ def _open(process, links):
     return sum(1 for one in held if one.raddr and one.raddr.port in ours)
 
 
+@pytest.mark.parametrize(
+    ("frame", "code"), [("{", 4400), (b"\0" * 10, 4400), ("x" * 2_000_000, 1009), ("x" * 5_000_000, 1009)]
+)
+async def test_a18_a_real_socket_is_closed_by_the_code_that_the_frame_deserves(server, frame, code):
+    client = server.client()
+    reports(client, "wrong", [0])
+    bearer = {"Authorization": f"Bearer {client.token}"}
+    async with connect(f"{server.sockets}/progress/ws?workflow_id=wrong", additional_headers=bearer) as link:
+        assert json.loads(await link.recv())["type"] == "snapshot"
+        with contextlib.suppress(ConnectionClosed):
+            await link.send(frame)
+        _, seen, frames = await closed(link)
+    assert seen == code
+    typed = [told["type"] for told in frames]
+    assert typed == (["error"] if len(frame) < 4 * 1024 * 1024 else [])  # what is so large is not even gathered
+
+
 # --- rights that end --------------------------------------------------------------------------------------------------
 
 

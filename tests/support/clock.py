@@ -44,6 +44,16 @@ class Clock:
                 cursor.execute("UPDATE virtual.clock SET now = %s", [self.now])
 
 
+class _Time:
+    """What `apps.core.clock` takes for `time`: the steady clock stands still and moves with the other."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def monotonic(self):
+        return 1e6 + self._clock.seconds
+
+
 class _Datetime(datetime):
     """What `apps.core.clock` takes for `datetime`."""
 
@@ -76,9 +86,13 @@ def virtual():
             )
     connection_created.connect(_look_there_first, dispatch_uid="virtual clock")
     connection.close()
+    steady, reading = core.time, core._reading
+    core.time = _Time(clock)
+    core._reading = (datetime.min.replace(tzinfo=UTC), float("-inf"))
     try:
         yield clock
     finally:
+        core.time, core._reading = steady, reading
         connection_created.disconnect(dispatch_uid="virtual clock")
         with connection.cursor() as cursor:
             cursor.execute("RESET search_path; DROP SCHEMA virtual CASCADE")

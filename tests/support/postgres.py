@@ -37,43 +37,74 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextlib.contextmanager
-def running(*, synced: bool = True) -> Iterator[str]:
-    """The URL of a private server. `synced` False gives up durability for speed (tests that kill nothing)."""
-    server = binary("postgres")
-    directory = Path(tempfile.mkdtemp(prefix="platform-postgres-"))
-    as_user = _unprivileged()
-    try:
-        if as_user is not None:
-            os.chown(directory, as_user, -1)
-        who: dict[str, Any] = {} if as_user is None else {"user": as_user, "extra_groups": []}
-        data = directory / "data"
-        subprocess.run(
-            [str(binary("initdb")), "-D", str(data), "-U", "platform", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True, capture_output=True, cwd=directory, **who,
-        )  # fmt: skip
-        port = free_port()
+class Server:
+    """A private server that can be stopped as a crash stops it, and started again on the same port and data."""
+
+    def __init__(self, directory: Path, *, synced: bool) -> None:
+        self.directory, self.port = directory, free_port()
+        self.url = f"postgres://platform@127.0.0.1:{self.port}/postgres"
         options = {
-            "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory),
+            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory),
             "max_connections": 100, "fsync": "on" if synced else "off",
             "synchronous_commit": "on" if synced else "off", "shared_buffers": "128MB",
         }  # fmt: skip
-        log = (directory / "log").open("wb")
-        command = [str(server), "-D", str(data), *(f"-c{name}={value}" for name, value in options.items())]
-        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, **who)
+        as_user = _unprivileged()
+        self._who: dict[str, Any] = {} if as_user is None else {"user": as_user, "extra_groups": []}
+        if as_user is not None:
+            os.chown(directory, as_user, -1)
+        self._data = directory / "data"
+        self._command = [str(binary("postgres")), "-D", str(self._data)]
+        self._command += [f"-c{name}={value}" for name, value in options.items()]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def initialise(self) -> None:
+        """Make an empty cluster."""
+        subprocess.run(
+            [str(binary("initdb")), "-D", str(self._data), "-U", "platform", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True, capture_output=True, cwd=self.directory, **self._who,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log, **self._who)
+        _await(self._process, self.port, self.directory)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT, "fast": ends the sessions, then itself. SIGQUIT, "immediate": as a crash, repaired at the start."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
         try:
-            _await(process, port, directory)
-            yield f"postgres://platform@127.0.0.1:{port}/postgres"
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+@contextlib.contextmanager
+def server(*, synced: bool = True) -> Iterator[Server]:
+    """A private server. `synced` False gives up durability for speed (tests that kill nothing)."""
+    binary("postgres")
+    directory = Path(tempfile.mkdtemp(prefix="platform-postgres-"))
+    try:
+        private = Server(directory, synced=synced)
+        private.initialise()
+        private.start()
+        try:
+            yield private
         finally:
-            process.send_signal(signal.SIGINT)  # "fast": ends the sessions, then itself
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            log.close()
+            private.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(*, synced: bool = True) -> Iterator[str]:
+    """The URL of a private server."""
+    with server(synced=synced) as private:
+        yield private.url
 
 
 def _unprivileged() -> int | None:

@@ -3,7 +3,6 @@
 import codecs
 from dataclasses import replace
 
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import BaseModel
 
 from apps.executors.config import failed, parse
@@ -15,6 +14,7 @@ from apps.executors.container.work import Ended, NotPerformed, Runtime, Work
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
 from apps.executors.process.outcome import KILLED, LAST_CHARACTERS, Captured, error_of, outputs_of
+from apps.executors.tracing import trace_environment
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
 NOTHING_RUNS = (
@@ -76,7 +76,7 @@ class ContainerExecutor:
         identity = {
             "ORCHESTRATION_TASK_KEY": call.task_key,
             "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
-            **_trace(),
+            **trace_environment(),
         }
         own = {**config.environment, **config.secrets}
         limits = config.resources
@@ -140,10 +140,3 @@ class _Output:
             message = f"The container was killed, and not for lack of memory {code}."
             failure = replace(failure, type="exit_code", message=message)
         return StepResult(error=failure)
-
-
-def _trace() -> dict[str, str]:
-    """TRACEPARENT of the attempt's span, so that what the command traces lies under it."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    return {name.upper(): value for name, value in carrier.items()}

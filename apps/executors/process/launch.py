@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from apps.executors.tracing import trace_environment
 from apps.executors.types import StepCall
 
 SETPRIV = Path("/usr/bin/setpriv")
@@ -36,6 +37,7 @@ def environment_of(call: StepCall, own: Mapping[str, str], directory: Path) -> d
         "HOME": str(directory),
         "TMPDIR": str(directory),
         **own,
+        **trace_environment(),
         "ORCHESTRATION_TASK_KEY": call.task_key,
         "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
         **({"ORCHESTRATION_ARTIFACTS": call.artifacts} if call.artifacts else {}),

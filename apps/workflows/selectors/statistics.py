@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Count, Exists, F, Min, OuterRef
+from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
 
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
@@ -253,7 +253,7 @@ def executions_begun() -> int:
     return begun.filter(started_at__isnull=False).count()
 
 
-def stalled(now: datetime, *, seconds: float) -> int:
+def stalled(now: datetime, *, seconds: float) -> QuerySet[Execution]:
     """Executions in progress of which nothing was heard for so long, though nobody works on them and no timer is set.
 
     Those that wait for a person, a signal or another execution are not `in_progress`.
@@ -263,7 +263,7 @@ def stalled(now: datetime, *, seconds: float) -> int:
     timed = Task.objects.filter(execution=OuterRef("pk"), due_at__gt=before)
     later = Task.objects.filter(execution=OuterRef("pk"), ready_at__gt=now)
     open_ones = Execution.objects.filter(counted=False, status=Status.IN_PROGRESS, updated_at__lt=before)
-    return open_ones.filter(~Exists(held), ~Exists(timed), ~Exists(later)).count()
+    return open_ones.filter(~Exists(held), ~Exists(timed), ~Exists(later))
 
 
 def recent(limit: int, tasks: int) -> Sequence[Recent]:

@@ -1,11 +1,13 @@
 """Log in, refresh once, log out; a token that does not hold is a 401 and nothing else."""
 
 import base64
+import contextlib
 import json
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -296,3 +298,19 @@ def test_an_authenticated_request_costs_two_queries(http, make_user, bearer, dja
 
 def test_no_route_has_a_trailing_slash(http, db):
     assert http.post("/auth/token/", {}, "application/json").status_code == 404
+
+
+def test_a4_many_tokens_are_judged_together_as_each_is_alone(make_user):
+    good, disabled, revoked, changed = (make_user(name, "user") for name in ("a", "b", "c", "d"))
+    pairs = {user: tokens.issue(user) for user in (good, disabled, revoked, changed)}
+    claims = {user: tokens.read_access_token(pair.access_token) for user, pair in pairs.items()}
+    User.objects.filter(pk=disabled.pk).update(is_active=False)
+    tokens.revoke_family(claims[revoked].family_id)
+    User.objects.filter(pk=changed.pk).update(token_version=7)  # and nothing else: the family still lives
+    foreign = replace(claims[good], family_id=claims[changed].family_id)
+    asked = [*claims.values(), foreign]
+    alone = {}
+    for one in asked:
+        with contextlib.suppress(Unauthenticated):
+            alone[one] = tokens.user_of(one)
+    assert tokens.users_of(asked) == alone == {claims[good]: good}

@@ -4,7 +4,6 @@ import pytest
 from django.db import connection
 from django.db.backends.signals import connection_created
 
-from apps.workflows.services.ledger import kept
 from tests.support import clock as clocks
 
 
@@ -22,4 +21,3 @@ def clock(transactional_db):
         yield clock
     connection_created.disconnect(dispatch_uid="unsynced")
     connection.close()
-    kept.versions.forget()

@@ -165,7 +165,9 @@ def test_those_who_may_read_monitoring_see_the_checks(reader):
     answer = reader.get("/monitoring/health/ready").json()
     assert answer["status"] == "ok"
     checks = {check["name"]: check for check in answer["checks"]}
-    assert set(checks) == {"database", "disk", "workers"}
+    assert set(checks) == {"database", "disk", "channel_layer", "scheduler", "workers"}
+    assert checks["channel_layer"]["ok"], checks["channel_layer"]["reason"]
+    assert checks["scheduler"]["reason"] == "no worker has looked for due schedules yet"
     assert checks["database"]["ok"]
     assert checks["database"]["seconds"] >= 0
     assert not checks["workers"]["ok"]
@@ -188,7 +190,7 @@ def test_a_full_disk_makes_it_unavailable(reader, monkeypatch):
     monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 62)
     response = reader.get("/monitoring/health/ready")
     assert response.status_code == 503
-    assert [check["name"] for check in response.json()["checks"] if not check["ok"]] == ["disk", "workers"]
+    assert [check["name"] for check in response.json()["checks"] if not check["ok"]] == ["disk", "scheduler", "workers"]
 
 
 @pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer", "Basic x"])

@@ -36,6 +36,7 @@ class ContainerConfig(Strict):
     image: str = Field(pattern=r"^[a-z0-9./:-]+$")
     command: list[str] | None = None
     environment: dict[str, str]
+    secrets: dict[str, str] = {}
     volumes: list[Mount]
     resources: dict[str, str] | None = None
 

@@ -153,3 +153,41 @@ def test_the_image_is_made_of_what_is_there():
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert {"manage.py", "requirements.txt", "apps", "orchestration"} <= set(kept)
     assert all((ROOT / name).exists() for name in kept)
+
+
+def test_kubernetes_probes_ask_the_endpoints_of_health():
+    parts = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/platform.yaml").read_text()))
+    assert all({"apiVersion", "kind", "metadata"} <= set(part) for part in parts)
+    names = [(part["kind"], part["metadata"]["name"]) for part in parts]
+    assert len(names) == len(set(names))
+    pods = {part["metadata"]["name"]: part["spec"]["template"] for part in parts if "template" in part.get("spec", {})}
+    assert set(pods) == {"platform-migrate", "platform-server", "platform-worker"}
+    config = next(part for part in parts if part["kind"] == "ConfigMap")
+    known = set(Environment.model_fields)
+    assert set(config["data"]) <= known
+    for name, template in pods.items():
+        for container in template["spec"]["containers"]:
+            assert container["image"] == pods["platform-server"]["spec"]["containers"][0]["image"]
+            assert [next(iter(one)) for one in container["envFrom"]] == ["configMapRef", "secretRef"]
+        if name == "platform-migrate":
+            continue
+        deployment = next(part for part in parts if part["metadata"]["name"] == name)
+        assert deployment["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+        assert template["spec"]["terminationGracePeriodSeconds"] > 30
+    (server,) = pods["platform-server"]["spec"]["containers"]
+    asked = {probe: server[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")}
+    assert asked == {
+        "livenessProbe": "/monitoring/health/live",
+        "readinessProbe": "/monitoring/health/ready",
+        "startupProbe": "/monitoring/health/live",
+    }
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    service = next(part for part in parts if part["kind"] == "Service")
+    assert service["spec"]["ports"][0]["targetPort"] in ports
+    hosts = config["data"]["ALLOWED_HOSTS"].split(",")
+    assert all(
+        header["value"] in hosts
+        for probe in asked
+        for header in server[probe]["httpGet"]["httpHeaders"]
+        if header["name"] == "Host"
+    )

@@ -123,3 +123,30 @@ def cost_of_an_attempt():
                 attempt.finish(result)
         best = min(best, (time.thread_time() - began) / 300)
     return best
+
+
+def test_a_command_is_told_the_trace_of_its_attempt(receiver, received, tmp_path):
+    from apps.executors.process.launch import environment_of
+
+    assert "TRACEPARENT" not in environment_of(call(), {}, tmp_path)
+    with around_attempt(call(), TRACE) as span:
+        environment = environment_of(call(), {}, tmp_path)
+        span.finish(StepResult(outputs={}))
+    spans = received()
+    (name,) = [name for name in spans if name.startswith("run_step")]
+    assert environment["TRACEPARENT"] == f"00-{TRACE}-{spans[name].span_id.hex()}-01"
+
+
+def test_logs_carry_the_trace_and_the_span(receiver):
+    import json
+    import logging
+
+    from apps.core.logs import JSONFormatter
+
+    record = logging.makeLogRecord({"name": "x", "msg": "hello", "levelno": logging.INFO, "levelname": "INFO"})
+    assert "trace_id" not in json.loads(JSONFormatter().format(record))
+    with around_attempt(call(), TRACE) as span:
+        told = json.loads(JSONFormatter().format(record))
+        span.finish(StepResult(outputs={}))
+    assert told["trace_id"] == TRACE
+    assert len(told["span_id"]) == 16

@@ -1,0 +1,110 @@
+"""The processes of this installation on this host, and what is done to them."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psutil
+from django.db import DatabaseError, connection
+
+from apps.workflows.models import Performer
+
+
+@dataclass(slots=True)
+class Struck:
+    """What was done, by kind, and when (by the host's clock, seconds) each performer was struck."""
+
+    kills: int = 0
+    stops: int = 0
+    server_kills: int = 0
+    moments: dict[str, float] = field(default_factory=dict)
+    zombies: list[str] = field(default_factory=list)
+
+
+class Faults:
+    """Strikes workers, and now and then the server. `say` is told of each blow."""
+
+    def __init__(self, rng: random.Random, *, lease_seconds: float, say: Callable[[str], None]) -> None:
+        self._rng, self._lease, self._say = rng, lease_seconds, say
+        self.struck = Struck()
+        self._stopped: dict[int, float] = {}  # pid → when it goes on
+
+    def workers(self) -> dict[str, psutil.Process]:
+        """The workers by name that the database knows and that live here. Raises DatabaseError."""
+        found = {}
+        host = socket.gethostname()[:60]
+        for name in Performer.objects.filter(kind="worker").values_list("name", flat=True):
+            where, _, rest = name.rpartition("-")[0].rpartition("-")
+            if where != host or not rest.isdigit() or int(rest) in self._stopped:
+                continue
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(int(rest))
+                if "worker" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    found[name] = process
+        return found
+
+    def server(self) -> psutil.Process | None:
+        """The server beside the workers: another child of what started them."""
+        for process in self.workers().values():
+            with contextlib.suppress(psutil.Error):
+                beside = process.parent()
+                for child in beside.children() if beside and "serve" in beside.cmdline() else ():
+                    if "server" in child.cmdline():
+                        return child
+        return None
+
+    def strike(self) -> None:
+        """Perhaps one blow. Whoever was stopped for long enough goes on."""
+        self.wake()
+        chance = self._rng.random()
+        if chance > 0.25:
+            return
+        try:
+            workers = self.workers()
+            server = self.server() if chance < 0.03 else None
+        except DatabaseError:
+            connection.close()
+            return
+        if server is not None:
+            self._blow(server, signal.SIGKILL, "server")
+            self.struck.server_kills += 1
+        elif workers:
+            name = self._rng.choice(sorted(workers))
+            if chance < 0.16 and not self._stopped:
+                self._stop(name, workers[name])
+            else:
+                self._kill(name, workers[name])
+
+    def _kill(self, name: str, process: psutil.Process) -> None:
+        if self._blow(process, signal.SIGKILL, name):
+            self.struck.kills += 1
+            self.struck.moments[name] = time.time()
+
+    def _stop(self, name: str, process: psutil.Process) -> None:
+        if self._blow(process, signal.SIGSTOP, name):
+            self._stopped[process.pid] = time.monotonic() + self._lease + 3
+            self.struck.stops += 1
+            self.struck.moments[name] = time.time()
+            self.struck.zombies.append(name)
+
+    def _blow(self, process: psutil.Process, number: signal.Signals, name: str) -> bool:
+        try:
+            process.send_signal(number)  # psutil makes sure that the pid is still this process
+        except psutil.Error:
+            return False
+        self._say(f"{number.name} {name}")
+        return True
+
+    def wake(self, *, all_of_them: bool = False) -> None:
+        """SIGCONT for whom it is time."""
+        for pid, until in list(self._stopped.items()):
+            if all_of_them or time.monotonic() > until:
+                del self._stopped[pid]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                    self._say(f"SIGCONT {pid}")

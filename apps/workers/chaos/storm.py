@@ -1,0 +1,123 @@
+"""A storm over an installation: load and faults for some seconds, then quiet until all has ended, then the verdict."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.db import DatabaseError, connection
+
+from apps.accounts.models import User
+from apps.workers.chaos.faults import Faults, Struck
+from apps.workers.chaos.load import Load
+from apps.workflows.models import Event, Task
+from apps.workflows.selectors.invariants import verdict
+
+TICK_SECONDS = 0.2
+QUIET_WITHIN = 120.0  # seconds after the last fault, besides the lease
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done and what came of it. Times are in seconds; `recoveries` are those of the steps that were lost."""
+
+    seed: int
+    seconds: float = 0.0
+    executions: int = 0
+    steps: int = 0
+    events: int = 0
+    attempts: int = 0
+    refused: int = 0
+    kills: int = 0
+    stops: int = 0
+    server_kills: int = 0
+    lost: int = 0
+    recovery_p99: float = 0.0
+    recovery_max: float = 0.0
+    quiet_after: float = 0.0
+    violations: list[str] = field(default_factory=list)
+    zombie: list[str] = field(default_factory=list)
+
+    def as_json(self) -> str:
+        """For a ledger."""
+        return json.dumps(asdict(self))
+
+
+def run(*, by: User, seconds: float, seed: int, lease_seconds: float, say: Callable[[str], None]) -> Report:
+    """Hurt the installation of this process's database, and look. It must have workers, or nothing will end."""
+    rng = random.Random(seed)  # noqa: S311 (no secret)
+    load, faults = Load(by, rng), Faults(rng, lease_seconds=lease_seconds, say=say)
+    load.prepare()
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < seconds:
+            load.start()
+            faults.strike()
+            time.sleep(TICK_SECONDS)
+    finally:
+        faults.wake(all_of_them=True)
+    quiet = time.monotonic()
+    left = _until_quiet(load, lease_seconds + QUIET_WITHIN)
+    report = Report(seed=seed, seconds=round(seconds, 1), refused=load.refused)
+    report.quiet_after = round(time.monotonic() - quiet, 1)
+    _judge(report, load, faults.struck, lease_seconds)
+    if left:
+        report.violations.append(f"I9 {left} executions have not ended {report.quiet_after:g} s after the last fault")
+    return report
+
+
+def _until_quiet(load: Load, limit: float) -> int:
+    deadline, left = time.monotonic() + limit, len(load.acknowledged)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.5)
+        try:
+            left = load.left()
+        except DatabaseError:
+            connection.close()
+    return left
+
+
+def _judge(report: Report, load: Load, struck: Struck, lease_seconds: float) -> None:
+    told = verdict(overdue=lease_seconds + 10)
+    report.executions, report.events = len(load.acknowledged), told.events
+    mine = Task.objects.filter(execution__in=load.acknowledged)
+    report.steps = mine.count()
+    report.attempts = sum(mine.values_list("fence", flat=True))
+    report.kills, report.stops, report.server_kills = struck.kills, struck.stops, struck.server_kills
+    report.violations = [f"{one.invariant} {one.execution_id}: {one.what}" for one in told.violations]
+    report.violations += load.broken_promises()
+    recoveries = _recoveries(load, struck)
+    report.lost = len(recoveries)
+    if recoveries:
+        report.recovery_max = round(recoveries[-1], 2)
+        report.recovery_p99 = round(recoveries[int(len(recoveries) * 0.99) - (len(recoveries) == 1)], 2)
+    report.zombie = _zombie(struck)
+
+
+def _recoveries(load: Load, struck: Struck) -> list[float]:
+    """Of each step that was lost with its performer: seconds from the blow until another began it."""
+    found = []
+    lost = Event.objects.filter(type="task.lost", execution__in=load.acknowledged)
+    for event in lost:
+        at = struck.moments.get(str(event.data.get("performer")))
+        again = Event.objects.filter(
+            execution=event.execution_id, step_id=event.step_id, type="task.started", seq__gt=event.seq
+        ).first()
+        if at is not None and again is not None:
+            found.append(max(0.0, again.at.timestamp() - at))
+    return sorted(found)
+
+
+def _zombie(struck: Struck) -> list[str]:
+    """The journal of an execution whose step was taken from a stopped worker: its lines about that step."""
+    lost = Event.objects.filter(type="task.lost", data__performer__in=struck.zombies).first()
+    if lost is None:
+        return []
+    lines: list[Any] = list(Event.objects.filter(execution=lost.execution_id, step_id=lost.step_id).order_by("seq"))
+    return [
+        f"{line.at:%H:%M:%S.%f}"[:-3]
+        + f"  {line.seq:>3} {line.type:<16} attempt {line.data.get('attempt')}  {line.data.get('performer', '')}"
+        for line in lines
+    ]

@@ -1,0 +1,325 @@
+"""The real tools on loopback: Prometheus, Alertmanager and an OTLP receiver watch a platform under load, then broken.
+
+Prints what came: each panel's series, and the times at which an alert passed each station on its way.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+import yaml
+from websockets.sync.client import connect
+
+from tests.e2e.conftest import ROOT, Installation
+from tests.e2e.test_make_run import ended, execute, until
+from tests.support.postgres import free_port
+from tests.unit.monitoring.receiver import Receiver, attributes
+
+MONITORING = ROOT / "monitoring"
+DASHBOARDS = ("grafana-dagger-dashboard.json", "grafana-dagger-advanced-dashboard.json")
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+# Empty while all is well, or in an installation like this one: nothing of that kind ever was.
+MAY_BE_EMPTY = {"Spans dropped"}
+
+
+def tool(name):
+    if shutil.which(name) is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed: apt-get install prometheus prometheus-alertmanager")
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+class Hook:
+    """Where Alertmanager delivers."""
+
+    def __init__(self):
+        self.got = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.got.append((time.time(), self.path, json.loads(body)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def first(self, name, status):
+        """When an alert of this name came with this status, and where to."""
+        for at, path, body in list(self.got):
+            for alert in body["alerts"]:
+                if alert["labels"]["alertname"] == name and alert["status"] == status:
+                    return at, path
+        return None
+
+
+class Stack:
+    """Everything, started and stopped by its own process ids."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.prometheus, self.alertmanager = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.hook, self.collector = Hook(), Receiver()
+        self.platform = Installation(
+            directory, WORKERS="0", PROMETHEUS_URL=self.prometheus, ALERTMANAGER_URL=self.alertmanager,
+            DAGGER_TRACING_ENABLED="true", DAGGER_OTLP_ENDPOINT=self.collector.endpoint,
+            PLATFORM_URL="http://platform.example",
+        )  # fmt: skip
+        self.running, self.worker = [], None
+
+    def start(self):
+        self.platform.start()
+        token = self.directory / "token"
+        self.manage("scrape_token", "--once", str(token))
+        config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [self.alertmanager.split("//")[1]]
+        scraped = config["scrape_configs"][0]
+        scraped["authorization"]["credentials_file"] = str(token)
+        scraped["static_configs"][0]["targets"] = [f"127.0.0.1:{self.platform.port}"]
+        (self.directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        shutil.copy(MONITORING / "alerting_rules.yml", self.directory)
+        routes = (MONITORING / "alertmanager.yml").read_text().replace("127.0.0.1:5001", f"127.0.0.1:{self.hook.port}")
+        (self.directory / "alertmanager.yml").write_text(routes.replace("group_interval: 5m", "group_interval: 5s"))
+        self.run(
+            tool("prometheus-alertmanager"), f"--config.file={self.directory}/alertmanager.yml",
+            f"--storage.path={self.directory}/am", f"--web.listen-address={self.alertmanager.split('//')[1]}",
+            "--cluster.listen-address=",
+        )  # fmt: skip
+        self.run(
+            tool("prometheus"), f"--config.file={self.directory}/prometheus.yml",
+            f"--storage.tsdb.path={self.directory}/tsdb", f"--web.listen-address={self.prometheus.split('//')[1]}",
+            "--enable-feature=exemplar-storage",
+        )  # fmt: skip
+        for url in (self.prometheus, self.alertmanager):
+            until(lambda url=url: ready(url), 60)
+        return self
+
+    def run(self, *command):
+        log = (self.directory / f"{command[0]}.log").open("wb")
+        self.running.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def manage(self, *command):
+        subprocess.run(
+            [sys.executable, "manage.py", *command], cwd=ROOT, env=self.platform.environment, check=True, timeout=120
+        )
+
+    def work(self):
+        log = (self.directory / "worker.log").open("ab")
+        self.worker = subprocess.Popen(
+            [sys.executable, "manage.py", "worker"], cwd=ROOT, env=self.platform.environment, stdout=log, stderr=log
+        )
+
+    def stop_working(self):
+        self.worker.terminate()
+        self.worker.wait(40)
+
+    def stop(self):
+        for process in [*self.running, *([self.worker] if self.worker else [])]:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+        self.platform.stop()
+        self.hook.stop()
+        self.collector.stop()
+
+    def query(self, expression):
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=20).json()
+        assert answer["status"] == "success", (expression, answer)
+        return answer["data"]["result"]
+
+
+def ready(url):
+    try:
+        return httpx.get(f"{url}/-/ready", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    tool("prometheus"), tool("prometheus-alertmanager")
+    made = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def step(identity, *depends_on, **values):
+    return {"id": identity, "depends_on": list(depends_on), **values}
+
+
+GOOD = {"name": "Good", "steps": [step("a", python="builtin.noop"), step("b", "a", python="builtin.noop")]}
+RETRIED = {
+    "name": "Retried",
+    "steps": [step("a", python={"call": "builtin.fail", "with": {"times": 1}}, retries=2, retry_delay=0)],
+}
+BAD = {"name": "Bad", "steps": [step("a", python={"call": "builtin.fail", "with": {"times": 9}})]}
+SLOW = {"name": "Slow", "steps": [step("a", python={"call": "builtin.sleep", "with": {"seconds": 60}})]}
+
+
+def load(stack, client, seconds):
+    """Successes, failures, retries, cancels, a socket, wrong passwords; new ones while Prometheus scrapes."""
+    deadline = time.monotonic() + seconds
+    done = []
+    url = f"{stack.platform.base.replace('http', 'ws')}/progress/ws"
+    with connect(url, additional_headers={"Authorization": f"Bearer {client.token}"}):
+        while time.monotonic() < deadline:
+            done += [execute(client, definition) for definition in (GOOD, RETRIED, BAD)]
+            cancelled = execute(client, SLOW)
+            client.post(f"/executions/{cancelled}/cancel")
+            httpx.post(f"{stack.platform.base}/auth/token", data={"username": "admin", "password": "no"}, timeout=20)
+            time.sleep(0.5)
+        for execution in done:
+            ended(client, execution, 60)
+    return done
+
+
+def test_every_panel_shows_data_of_a_platform_under_load(stack):
+    stack.work()
+    client = stack.platform.client()
+    load(stack, client, 20)
+    time.sleep(3)
+    rows, empty = [], []
+    for name in DASHBOARDS:
+        for panel in json.loads((MONITORING / name).read_text())["panels"]:
+            found = 0
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$__rate_interval", "20s").replace("$__range", "2m")
+                found += len(stack.query(expression.replace("$workflow", ".*")))
+            rows.append((panel["title"], found))
+            if not found and panel["title"] not in MAY_BE_EMPTY:
+                empty.append(panel["title"])
+    for title, found in rows:
+        print(f"  {title:<28} {found:>4} series")
+    print(f"panels {len(rows)}, series {sum(found for _, found in rows)}, empty = {len(empty)}")
+    assert not empty
+
+
+def test_an_exemplar_leads_to_a_received_span(stack):
+    if stack.worker is None or stack.worker.poll() is not None:
+        stack.work()
+    client = stack.platform.client()
+    execution = execute(client, GOOD)
+    ended(client, execution, 60)
+
+    def exemplars():
+        text = client.get("/monitoring/dagger/metrics", headers={"Accept": OPENMETRICS}).text
+        return re.findall(r'^dagger_(\w+)_bucket.* # \{span_id="(\w+)",trace_id="(\w+)"\}', text, re.MULTILINE)
+
+    found = until(exemplars)
+    assert {family for family, _, _ in found} == {
+        "workflow_execution_duration_seconds", "step_execution_duration_seconds"
+    }  # fmt: skip
+
+    def received():
+        spans = {
+            (span.span_id.hex(), span.trace_id.hex()): span
+            for batch in stack.collector.batches
+            for resource in batch.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        }
+        hit = {family: spans[span, trace] for family, span, trace in found if (span, trace) in spans}
+        return hit if len(hit) == 2 else None
+
+    hit = until(received, 60)
+    names = sorted(span.name for span in hit.values())
+    assert re.fullmatch(r"RUN \S+", names[0])
+    assert re.fullmatch(r"run_step \S+", names[1])
+
+
+def test_one_execution_is_one_trace_across_its_processes(stack):
+    if stack.worker is None or stack.worker.poll() is not None:
+        stack.work()
+    client = stack.platform.client()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    client.headers["traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
+    execution = execute(client, RETRIED)
+    del client.headers["traceparent"]
+    ended(client, execution, 60)
+
+    def received():
+        found = [
+            (attributes(resource.resource)["service.name"], span)
+            for batch in stack.collector.batches
+            for resource in batch.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+            if span.trace_id.hex() == trace
+        ]
+        names = [span.name for _, span in found]
+        return found if "RUN retried" in names and names.count("run_step a") == 2 else None
+
+    found = until(received, 60)
+    for service, span in found:
+        print(f"  {service:<34} {span.name}")
+    assert {service.rsplit("-", 1)[1] for service, _ in found} == {"server", "worker"}
+    attempts = sorted(
+        (span for _, span in found if span.name == "run_step a"), key=lambda one: one.start_time_unix_nano
+    )
+    assert attempts[1].links[0].span_id == attempts[0].span_id
+    (run,) = (span for _, span in found if span.name == "RUN retried")
+    assert {span.parent_span_id for span in attempts} == {run.span_id}
+
+
+def test_an_alert_passes_every_station_and_ends(stack):
+    if stack.worker is not None and stack.worker.poll() is None:
+        stack.stop_working()
+    client = stack.platform.client()
+    began = time.time()
+    stations = []
+
+    def reached(station, look, seconds=150):
+        until(look, seconds)
+        stations.append((station, time.time() - began))
+
+    def in_prometheus(state):
+        alerts = httpx.get(f"{stack.prometheus}/api/v1/alerts", timeout=10).json()["data"]["alerts"]
+        return any(one["labels"]["alertname"] == "NoWorkers" and one["state"] == state for one in alerts)
+
+    def in_alertmanager():
+        alerts = httpx.get(f"{stack.alertmanager}/api/v2/alerts", timeout=10).json()
+        return any(one["labels"]["alertname"] == "NoWorkers" for one in alerts)
+
+    def told():
+        answer = client.get("/monitoring/alerts?name=NoWorkers").json()
+        assert answer["upstream_error"] is None
+        return [one for one in answer["alerts"] if "alertmanager" in one["source"]]
+
+    execution = execute(client, GOOD)  # broken on purpose: nobody is there to perform it
+    reached("pending in Prometheus", lambda: in_prometheus("pending"))
+    reached("firing in Prometheus", lambda: in_prometheus("firing"))
+    reached("in Alertmanager", in_alertmanager)
+    reached("at /monitoring/alerts", told)
+    reached("webhook delivered", lambda: stack.hook.first("NoWorkers", "firing"))
+    assert stack.hook.first("NoWorkers", "firing")[1] == "/pager"
+    assert told()[0]["state"] == "firing"
+    assert told()[0]["annotations"]["runbook_url"].endswith("/monitoring/runbooks/NoWorkers")
+    stack.work()
+    assert ended(client, execution, 60)["status"] == "completed"
+    reached("gone from Prometheus", lambda: not in_prometheus("firing"))
+    reached("gone from /monitoring/alerts", lambda: not told())
+    reached("webhook told of the end", lambda: stack.hook.first("NoWorkers", "resolved"))
+    for station, seconds in stations:
+        print(f"  {seconds:6.1f} s  {station}")
