@@ -114,8 +114,17 @@ class Environment(BaseModel):
         (), description="Host directories beneath which containers may mount what they name; empty: none."
     )
     PROCESS_STEPS: Literal["trusted", "sandboxed", "off", ""] = Field(
-        "", description="Whether commands run as processes of the host. Development: `trusted`; production: `off`."
+        "",
+        description="Whether commands run: as the worker's user (`trusted`, development), in a sandbox, or not at all "
+        "(`off`, production).",
     )
+    PROCESS_SANDBOX_READ: Names = Field((), description="Directories that sandboxed commands may read, besides `/usr`.")
+    PROCESS_SANDBOX_NETWORK: bool = Field(False, description="Whether sandboxed commands may use the network.")
+    PROCESS_MEMORY_MIB: int = Field(4096, ge=0, description="Memory of each process of a command; 0: no limit.")
+    PROCESS_CPU_SECONDS: int = Field(0, ge=0, description="CPU time of each process of a command; 0: no limit.")
+    PROCESS_FILE_MIB: int = Field(4096, ge=0, description="Size of each file that a command writes; 0: no limit.")
+    PROCESS_OPEN_FILES: int = Field(1024, ge=16, le=1_048_576, description="Open files of each process of a command.")
+    PROCESS_MAX_PROCESSES: int = Field(256, ge=8, description="Processes and threads of a sandboxed command.")
     CONTAINER_RUNTIME: Literal["dagger", "docker", "none", ""] = Field(
         "",
         description="What runs container steps; empty: `dagger` where a session is configured, `docker` where its "

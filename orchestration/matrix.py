@@ -55,7 +55,7 @@ TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
 THEIRS = Rule(kind="theirs", permission=P.WORKFLOW_EXECUTE, sees=P.WORKFLOW_READ)
 WORKFLOWS, TASKS = Rule(kind="lists", permission=P.WORKFLOW_READ), Rule(kind="lists", permission=P.TASK_READ)
 METRICS = Rule(kind="role", permission=P.MONITORING_READ)
-SILENCE = Rule(kind="role", permission=P.MONITORING_UPDATE)
+MONITORS = Rule(kind="role", permission=P.MONITORING_UPDATE)
 DOCS = Rule(kind="role", permission=P.WORKFLOW_READ)
 OPERATE, OPERATED = Rule(kind="role", permission=P.SYSTEM_UPDATE), Rule(kind="role", permission=P.SYSTEM_READ)
 
@@ -111,8 +111,8 @@ ROUTES: Mapping[str, Rule] = {
     "GET /monitoring/alerts": METRICS,
     "GET /monitoring/rules": METRICS,
     "GET /monitoring/silences": METRICS,
-    "POST /monitoring/silences": SILENCE,
-    "DELETE /monitoring/silences/{silence_id}": SILENCE,
+    "POST /monitoring/silences": MONITORS,
+    "DELETE /monitoring/silences/{silence_id}": MONITORS,
     "GET /monitoring/runbooks/{alert}": METRICS,
     "GET /monitoring/health/live": OPEN,
     "GET /monitoring/health/ready": OPEN,
@@ -165,6 +165,11 @@ ROUTES: Mapping[str, Rule] = {
     "POST /queues/{name}/pause": OPERATE,
     "POST /queues/{name}/resume": OPERATE,
     "GET /workers": OPERATED,
+    "GET /circuit-breakers": METRICS,
+    "GET /circuit-breakers/{name}": METRICS,
+    "PUT /circuit-breakers/{name}": MONITORS,
+    "POST /circuit-breakers/{name}/open": MONITORS,
+    "POST /circuit-breakers/{name}/reset": MONITORS,
     "GET /schedules": WORKFLOWS,
     "POST /schedules": EXECUTE,
     "POST /schedules/preview": ACCOUNT,
@@ -217,6 +222,7 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "workflows/performer": (P.SYSTEM_READ, _VIEW),
     "workflows/lane": (P.SYSTEM_READ, _VIEW),
     "workflows/ratelimit": (P.SYSTEM_READ, _VIEW),
+    "workflows/circuitbreaker": (P.MONITORING_READ, ("view", "change")),
     "workflows/receiver": (P.SYSTEM_READ, _VIEW),
     "workflows/notification": (P.SYSTEM_READ, _VIEW),
 }

@@ -250,6 +250,25 @@ ADVANCED: tuple[Panel, ...] = (
         kind="bargauge",
     ),
     Panel(
+        title="Estimates that held", about="Share of the executions that ended within the interval told; 80 % is the aim.",
+        targets=[
+            (
+                'sum(max by (covered) (increase(dagger_eta_interval_total{covered="true"}[$__range])))'
+                " / sum(max by (covered) (increase(dagger_eta_interval_total[$__range])))",
+                "",
+            )
+        ],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
+        title="Error of estimates", about="By what share half of the estimates, and 95 % of them, missed.",
+        targets=[
+            ("histogram_quantile(0.5, max by (le) (increase(dagger_eta_error_ratio_bucket[$__range])))", "p50"),
+            ("histogram_quantile(0.95, max by (le) (increase(dagger_eta_error_ratio_bucket[$__range])))", "p95"),
+        ],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
         title="Agents", about="Registered outside programs by state, and their slots.",
         targets=[
             ("max by (state) (dagger_agents)", "{{state}}"),
@@ -265,6 +284,39 @@ ADVANCED: tuple[Panel, ...] = (
             ("max(increase(dagger_schedules_missed_total[1h]))", "missed in an hour"),
         ],
         unit="s", width=8, height=7,
+    ),
+    Panel(
+        title="Circuit breakers not closed", about="Open, or half-open while a probe is under way.",
+        targets=[
+            ('max by (circuit_breaker, state) (dagger_circuit_breaker_state{state!="closed"})', "{{circuit_breaker}} {{state}}")
+        ],
+        kind="state-timeline", width=12, height=7,
+    ),
+    Panel(
+        title="Failures seen by circuit breakers", about="Share of the calls of the window that failed.",
+        targets=[("max by (circuit_breaker) (dagger_circuit_breaker_failure_ratio)", "{{circuit_breaker}}")],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
+        title="Calls through circuit breakers", about="By how they ended; refused are claims that were put off.",
+        targets=[
+            (
+                "sum by (circuit_breaker, result) (max by (circuit_breaker, result)"
+                " (rate(dagger_circuit_breaker_calls_total[$__rate_interval])))",
+                "{{circuit_breaker}} {{result}}",
+            )
+        ],
+        unit="ops", width=12, height=7,
+    ),
+    Panel(
+        title="Moves of circuit breakers", about="By the state they came to.",
+        targets=[
+            (
+                "max by (circuit_breaker, to_state) (increase(dagger_circuit_breaker_transitions_total[$__rate_interval]))",
+                "{{circuit_breaker}} {{to_state}}",
+            )
+        ],
+        width=12, height=7,
     ),
     Panel(
         title="Progress", about="Sockets and streams that are fed, and frames that were not delivered.",

@@ -265,6 +265,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "task-moves": lambda: diagram("TASK_MOVES"), "execution-moves": lambda: diagram("EXECUTION_MOVES"),
     "settings": settings, "not-available": not_available, "callables": callables,
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
+    "breaker-keys": lambda: keys("CircuitBreaker", "circuit_breaker"),
     "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
     "chaos": chaos, "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip

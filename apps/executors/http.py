@@ -1,14 +1,18 @@
 """Steps of kind `http`: one request to the public internet, with its answer as outputs."""
 
+import base64
 import json
+import math
 import re
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from apps.executors.config import failed, parse
 from apps.executors.logs import CappedLog
@@ -62,17 +66,56 @@ HeaderValue = Annotated[
     BeforeValidator(as_text, json_schema_input_type=str),
     StringConstraints(pattern=r"^[\t\x20-\x7e\x80-\xff]*$", max_length=16_384),
 ]
+Token = Annotated[
+    str,
+    BeforeValidator(as_text, json_schema_input_type=str),
+    StringConstraints(pattern=r"^[\x21-\x7e]+$", max_length=16_384),
+]
+Credential = Annotated[
+    str,
+    BeforeValidator(as_text, json_schema_input_type=str),
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1_024),
+]
 Status = Annotated[int, Field(ge=100, le=599)]
 
 
+class Auth(BaseModel):
+    """A credential, mostly a secret by reference: `bearer`, or `username` and `password`. No redirect takes it away."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    bearer: Token | None = None
+    username: Credential | None = None
+    password: Credential | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Auth":
+        if (self.bearer is None) == (self.username is None):
+            raise ValueError("give either `bearer`, or `username` and `password`")
+        if self.password is not None and self.username is None:
+            raise ValueError("`password` goes with `username`")
+        if self.username is not None and ":" in self.username:
+            raise ValueError("a `username` cannot hold a colon")
+        return self
+
+    @property
+    def header(self) -> str:
+        """The value of the header `Authorization`."""
+        if self.bearer is not None:
+            return f"Bearer {self.bearer}"
+        pair = f"{self.username}:{self.password or ''}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
 class Config(BaseModel):
-    """`url`, `method`, `headers`, `body` (text, or any JSON value), `expect` (statuses; without it 200 to 299)."""
+    """`url`, `method`, `headers`, `auth`, `body` (text, or any JSON value), `expect` (statuses; else 200 to 299)."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=8_192), AfterValidator(_web_address)]
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=100)
+    auth: Auth | None = None
     body: Any = None
     expect: list[Status] | None = Field(default=None, min_length=1, max_length=100)
 
@@ -154,7 +197,8 @@ class HttpExecutor:
             retryable = status in RETRYABLE or status >= 500
             start = clean_text(body[:300].decode("utf-8", "replace")).strip()
             message = f"{request.method} {_shown(request.url)} answered {status}"
-            return failed("http_status", f"{message}: {start}" if start else message, retryable=retryable)
+            result = failed("http_status", f"{message}: {start}" if start else message, retryable=retryable)
+            return _after(result, response.headers.get("retry-after", ""))
         headers = {
             name.lower(): clean_text(value) for name, value in response.headers.items() if name.lower() != "set-cookie"
         }
@@ -222,14 +266,15 @@ def _request(config: _Request, idempotency_key: str) -> "httpx.Request":
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in config.headers.items()]
     own = {name for name, _ in raw}
     raw += [(name.encode(), value.encode()) for name, value in headers.items() if name.encode() not in own]
-    if (url.username or url.password) and b"authorization" not in own:
+    if config.auth is not None:
+        raw = [(name, value) for name, value in raw if name != b"authorization"]
+        raw.append((b"authorization", config.auth.header.encode("latin-1")))
+    elif (url.username or url.password) and b"authorization" not in own:
         raw.append((b"authorization", _basic(url)))
     return httpx.Request(config.method, url, headers=raw, content=content)
 
 
 def _basic(url: "httpx.URL") -> bytes:
-    import base64
-
     return b"Basic " + base64.b64encode(f"{url.username}:{url.password}".encode())
 
 
@@ -249,6 +294,24 @@ def _onward(config: _Request, request: "httpx.Request", following: "httpx.Reques
     else:
         following.headers.pop("cookie", None)
     return following
+
+
+def _after(result: StepResult, asked: str) -> StepResult:
+    """A failure with the `Retry-After` of its response: seconds, or a date (RFC 9110, 10.2.3)."""
+    seconds = _seconds(asked.strip())
+    if result.error is None or seconds is None or not result.error.retryable:
+        return result
+    return replace(result, error=replace(result.error, retry_after=seconds))
+
+
+def _seconds(asked: str) -> float | None:
+    if asked.isascii() and asked.isdigit():
+        return float(asked[:12])
+    try:
+        at = parsedate_to_datetime(asked).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, at - time.time()) if math.isfinite(at) else None
 
 
 async def _body(response: "httpx.Response", limit: int) -> bytes:

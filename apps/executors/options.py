@@ -28,6 +28,21 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the processes of a command may use at most; 0 is no limit.
+
+    `memory_bytes` (data), `cpu_seconds` and `file_bytes` (of one file) hold for each process, `processes` for all of a
+    sandboxed command together.
+    """
+
+    memory_bytes: int = 4 << 30
+    cpu_seconds: int = 0
+    file_bytes: int = 4 << 30
+    open_files: int = 1024
+    processes: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How steps may be performed here. Raises Invalid naming the setting that is wrong.
 
@@ -35,8 +50,9 @@ class Options:
     `children` is how many synchronous callables run at once; `http_allowed_hosts` are `host` or `host:port` that an
     HTTP step may reach although their address is internal. `volume_roots` are the directories of the host that
     containers may mount; `docker_host`, `dagger_port` and `dagger_token` say where the runtime is; `installation`
-    tells the containers of this installation from those of others on the same runtime. `process_steps="sandboxed"` is
-    known, but no step is performed under it in this version.
+    tells the containers of this installation from those of others on the same runtime. Of commands `limits` holds for
+    each process, and a sandboxed one may read the paths `sandbox_read` besides `/usr`, and reach the network with
+    `sandbox_network`.
     """
 
     work_dir: Path
@@ -49,6 +65,9 @@ class Options:
     dagger_token: str = field(default="", repr=False)
     installation: str = ""
     http_allowed_hosts: frozenset[str] = field(default_factory=frozenset)
+    limits: Limits = field(default_factory=Limits)
+    sandbox_read: tuple[str, ...] = ()
+    sandbox_network: bool = False
     max_output_bytes: int = 1 << 20
     max_log_bytes: int = 4 << 20
     children: int = 16
@@ -57,6 +76,10 @@ class Options:
         for module in self.callable_modules:
             if not _MODULE.fullmatch(module):
                 raise Invalid(f"CALLABLE_MODULES: {module!r} is not the dotted name of a Python module.")
+        for path in map(Path, self.sandbox_read):
+            if not path.is_absolute() or self.work_dir.is_relative_to(path) or path.is_relative_to(self.work_dir):
+                message = "is no absolute path, or it would show the server's own data"
+                raise Invalid(f"PROCESS_SANDBOX_READ: {str(path)!r} {message}: name other directories.")
         for name in ("max_output_bytes", "max_log_bytes", "children"):
             if getattr(self, name) < 1:
                 raise Invalid(f"{name} must be 1 or more.")

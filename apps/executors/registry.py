@@ -1,8 +1,18 @@
-"""The executors by kind, made from the options; nothing is started before a step needs it."""
+"""The executors by kind, made from the options; nothing is started before a step needs it.
+
+Installed packages add kinds of their own by an entry point in the group `orchestration.executors`, which is named as
+the kind and leads to a class: its `Config` is the schema of the step's `with`, and it is made with the options. One
+that cannot be loaded takes only its own kind away, and is remembered with its error.
+"""
 
 import asyncio
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -11,6 +21,7 @@ from apps.executors import container, http, process
 from apps.executors.guard import Guard
 from apps.executors.options import Options
 from apps.executors.python import executor as python
+from apps.executors.python.messages import message_of
 from apps.executors.types import Executor
 
 _CONFIGS: Mapping[str, type[BaseModel]] = MappingProxyType(
@@ -21,6 +32,38 @@ _CONFIGS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "python": python.Config,
     }
 )
+
+ENTRY_POINTS = "orchestration.executors"
+TAKEN = frozenset({*_CONFIGS, "llm", "agent", "workflow", "approval", "wait"})
+_KIND = re.compile(r"[a-z][a-z0-9-]{0,49}")
+
+
+@cache
+def _added() -> tuple[Mapping[str, Callable[[Options], Executor]], Mapping[str, str]]:
+    """What installed packages add, by kind, and what is wrong with the others. A change is seen after a restart."""
+    made: dict[str, Callable[[Options], Executor]] = {}
+    problems: dict[str, str] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            found = point.load()
+            problem = _unfit(point, found, made)
+        except (Exception, SystemExit) as error:
+            problem = f"the executor {point.name!r} could not be imported: {message_of(error)}"
+        if problem:
+            problems[point.name] = problem
+        else:
+            made[point.name] = found
+    return MappingProxyType(made), MappingProxyType(problems)
+
+
+def _unfit(point: EntryPoint, found: Any, made: Mapping[str, object]) -> str:
+    if not _KIND.fullmatch(point.name) or point.name in TAKEN or point.name in made:
+        return f"the executor {point.name!r} needs another name: lower-case letters, digits and -, and not a taken one"
+    schema = getattr(found, "Config", None)
+    if not inspect.isclass(schema) or not issubclass(schema, BaseModel):
+        return f"the executor {point.name!r} has no `Config`, a pydantic model of what its steps may say"
+    missing = [name for name in ("run", "close") if not inspect.iscoroutinefunction(getattr(found, name, None))]
+    return f"the executor {point.name!r} lacks `async def {missing[0]}`" if missing else ""
 
 
 class Executors:
@@ -40,14 +83,17 @@ class Executors:
     @staticmethod
     def configs() -> Mapping[str, type[BaseModel]]:
         """The configuration schema of each kind: a definition is checked by it before it is saved."""
-        return _CONFIGS
+        return {**_CONFIGS, **{kind: make.Config for kind, make in _added()[0].items()}}  # type: ignore[attr-defined]
 
     def get(self, kind: str) -> Executor:
         """The executor of that kind. Raises Invalid."""
-        try:
+        added, problems = _added()
+        if kind not in self._executors and kind in added:
+            self._executors[kind] = added[kind](self.options)
+        if kind in self._executors:
             return self._executors[kind]
-        except KeyError:
-            raise Invalid(f"There is no executor {kind!r}: use one of {', '.join(sorted(self._executors))}.")
+        known = ", ".join(sorted({*self._executors, *added}))
+        raise Invalid(f"There is no executor {kind!r}: {problems.get(kind) or f'use one of {known}'}.")
 
     def artifacts_of(self, attempt_key: str) -> str:
         """The directory for what an attempt leaves; nothing is made."""
@@ -58,8 +104,8 @@ class Executors:
         return self._python.catalogue.names
 
     def problems(self) -> Mapping[str, str]:
-        """The modules and entry points whose callables could not be loaded, each with its error."""
-        return MappingProxyType(self._python.catalogue.problems)
+        """The modules and entry points whose callables or executors could not be loaded, each with its error."""
+        return MappingProxyType({**_added()[1], **self._python.catalogue.problems})
 
     async def close(self) -> None:
         """Kill every child, drop connections, remove private directories; waits until that is done."""

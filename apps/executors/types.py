@@ -43,7 +43,8 @@ class StepError:
     Types: `error` (a callable raised), `exit_code`, `timeout`, `oom`, `http_status`, `connection`, `refused`
     (the platform's own rules forbid it), `unavailable` (what performs it is not there), `invalid` (its
     configuration, once resolved, makes no sense), `output` (the result cannot be recorded), `lost` (its performer
-    died), `cancelled`. `exception` is the class of what a callable raised.
+    died), `cancelled`. `exception` is the class of what a callable raised. A retry comes no sooner than after
+    `retry_after` seconds.
     """
 
     type: str
@@ -51,6 +52,7 @@ class StepError:
     retryable: bool = True
     exit_code: int | None = None
     exception: str = ""
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from apps.monitoring import facts as database
 from apps.monitoring import system
 from apps.monitoring.facts import Durations, Facts
 from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, OFFERED, OURS, Declared
+from apps.workflows.engine.breaker import State
 from apps.workflows.selectors.estimates.outcomes import ERROR_BOUNDS, Outcomes
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS
 from apps.workflows.services import counting
@@ -88,6 +89,16 @@ _FACTS: Mapping[str, Callable[[Facts], Samples]] = {
     "dagger_queue_depth": lambda facts: {(queue,): backlog.depth for queue, backlog in facts.queues.items()},
     "dagger_queue_oldest_task_age_seconds": lambda facts: {
         (queue,): backlog.oldest_seconds for queue, backlog in facts.queues.items()
+    },
+    "dagger_circuit_breaker_state": lambda facts: {
+        (one.name, state.value): one.state == state for one in facts.breakers for state in State
+    },
+    "dagger_circuit_breaker_failure_ratio": lambda facts: {(one.name,): one.failure_ratio for one in facts.breakers},
+    "dagger_circuit_breaker_calls_total": lambda facts: {
+        (one.name, result): count for one in facts.breakers for result, count in one.calls_total.items()
+    },
+    "dagger_circuit_breaker_transitions_total": lambda facts: {
+        (one.name, state): count for one in facts.breakers for state, count in one.moves_total.items()
     },
     "dagger_workers": lambda facts: _by_one(facts.workers),
     "dagger_eta_error_ratio": lambda facts: {(): _errors(facts.estimates)},

@@ -17,12 +17,14 @@ from apps.core.clock import database_now
 from apps.monitoring.tracing import ids
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import statistics
+from apps.workflows.selectors.breakers import BreakerNow, breakers_now
 from apps.workflows.selectors.estimates.outcomes import Outcomes, outcomes
 from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Agents, Backlog, Registered
 from apps.workflows.services import counting
 
 MAX_QUEUES = 100
+MAX_BREAKERS = 100
 OTHER = "other"
 # Of what callers name as they go, without end.
 SHARED: dict[str, str] = {Workflow.Kind.TRACKER.value: "tracker", Workflow.Kind.TASKS.value: "tasks"}
@@ -77,6 +79,7 @@ class Facts:
     stalled_workflows: int = 0
     queues: dict[str, Backlog] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    breakers: list[BreakerNow] = field(default_factory=list)
     estimates: Outcomes = field(default_factory=outcomes)
     agents: Agents = field(default_factory=lambda: Agents(states={}, slots=0, used=0))
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -140,6 +143,7 @@ def gather() -> Facts:
     lease = settings.ENV.LEASE_SECONDS
     facts.stalled_workflows = statistics.stalled(now, seconds=STALLED_SECONDS).count()
     facts.queues = _queues(queues, statistics.backlogs(now))
+    facts.breakers = breakers_now()[:MAX_BREAKERS]
     _count_waits(facts)
     facts.workers = dict(statistics.workers(now, lease_seconds=lease))
     facts.agents = statistics.agents(now, lease_seconds=lease)

@@ -28,7 +28,7 @@ class Declared:
         )
 
 
-_WORKFLOW, _STEP = ("workflow_id",), ("workflow_id", "step_id")
+_WORKFLOW, _STEP, _BREAKER = ("workflow_id",), ("workflow_id", "step_id"), ("circuit_breaker",)
 
 FROM_THE_DATABASE: tuple[Declared, ...] = (
     Declared(
@@ -96,6 +96,30 @@ FROM_THE_DATABASE: tuple[Declared, ...] = (
         type="gauge",
         help="Worker processes: live, draining, or lost (silent for a whole lease).",
         labels=("state",),
+    ),
+    Declared(
+        name="dagger_circuit_breaker_state",
+        type="gauge",
+        help="1 for the state that a circuit breaker is in, 0 for the others.",
+        labels=(*_BREAKER, "state"),
+    ),
+    Declared(
+        name="dagger_circuit_breaker_failure_ratio",
+        type="gauge",
+        help="Share of the calls of its window that failed, 0 to 1.",
+        labels=_BREAKER,
+    ),
+    Declared(
+        name="dagger_circuit_breaker_calls_total",
+        type="counter",
+        help="Attempts of steps that name the breaker, by how they ended; refused: claims that it kept in line.",
+        labels=(*_BREAKER, "result"),
+    ),
+    Declared(
+        name="dagger_circuit_breaker_transitions_total",
+        type="counter",
+        help="Moves of a circuit breaker, by the state it came to.",
+        labels=(*_BREAKER, "to_state"),
     ),
     Declared(
         name="dagger_eta_error_ratio",

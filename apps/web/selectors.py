@@ -13,6 +13,7 @@ from apps.progress.credentials import may_watch
 from apps.web.execution import NOT_FOUND, execution
 from apps.workflows.models import Workflow
 from apps.workflows.selectors import overview, statistics
+from apps.workflows.selectors.breakers import breakers_now
 
 __all__ = ["execution", "start", "workflow"]
 
@@ -32,6 +33,8 @@ def start(user: Any, *, base: str) -> dict[str, Any]:
         "ended_executions": overview.ended(user, MAX_ENDED),
         "workflows": list(overview.workflows_of(user).exclude(kind=Workflow.Kind.TASKS)[:MAX_WORKFLOWS]),
         "performers": _performers(user),
+        "breakers": breakers_now() if holds(user, Permission.MONITORING_READ) else [],
+        "may_move_breakers": holds(user, Permission.MONITORING_UPDATE),
         "situation": situation.now() if holds(user, Permission.MONITORING_READ) else None,
         "may_watch": may_watch(user),
         "may_create": holds(user, Permission.WORKFLOW_CREATE),

@@ -1,4 +1,4 @@
-"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, counting
+"""What has to be seen to now and then, by whichever worker comes first: schedules, notifications, breakers, counting
 what ended, estimates, pruning.
 
 Threads of their own: sending a notification may take seconds, and no step and no heartbeat waits for it.
@@ -16,7 +16,7 @@ from apps.core.clock import carried_now, database_now
 from apps.executors import Options
 from apps.executors.container import orphans
 from apps.workflows.selectors.performing import executor_options, held
-from apps.workflows.services import counting, estimates, notifications, retention, schedules
+from apps.workflows.services import breakers, counting, estimates, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ def keepers() -> list[Keeper]:
         *([Keeper(containers)] if options.container_runtime == "docker" else []),
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
+        Keeper(Duty("breakers", lambda _ending: breakers.sweep(), LOOK_SECONDS)),
         Keeper(Duty("counting", _count, COUNT_SECONDS)),
         Keeper(Duty("estimates", estimates.fold_due, MOST_PAUSED_SECONDS, first_after=estimates.LOOK_SECONDS)),
         Keeper(Duty("pruning", lambda _ending: _prune(), PRUNE_SECONDS, first_after=PRUNE_SECONDS / 12)),

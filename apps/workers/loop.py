@@ -263,4 +263,6 @@ def _as_data(error: StepError) -> dict[str, Any]:
     data: dict[str, Any] = {"type": error.type, "message": error.message, "retryable": error.retryable}
     if error.exit_code is not None:
         data["exit_code"] = error.exit_code
+    if error.retry_after is not None:
+        data["retry_after"] = error.retry_after
     return {**data, "exception": error.exception} if error.exception else data

@@ -19,8 +19,10 @@ from apps.accounts.audit import record
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows import admin_vault  # noqa: F401 (its pages register themselves)
+from apps.workflows.engine.breaker import Policy
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import (
+    CircuitBreaker,
     Execution,
     Lane,
     Notification,
@@ -37,7 +39,7 @@ from apps.workflows.models import (
     WorkflowVersion,
 )
 from apps.workflows.selectors.grants import verbs_of
-from apps.workflows.services import executions, grants
+from apps.workflows.services import breakers, executions, grants
 
 
 class ReadOnlyAdmin(PermissionModelAdmin):
@@ -224,6 +226,30 @@ class RateLimitAdmin(ReadOnlyAdmin):
     list_filter = ("free_at",)
     search_fields = ("name",)
     ordering = ("name",)
+
+
+@admin.register(CircuitBreaker)
+class CircuitBreakerAdmin(ReadOnlyAdmin):
+    """Circuit breakers. Their thresholds may be fixed here; they are opened and reset at `/circuit-breakers`."""
+
+    permissions: ClassVar[dict[str, P]] = {"view": P.MONITORING_READ, "change": P.MONITORING_UPDATE}
+    thresholds = ("open_failures", "open_ratio", "window_seconds", "open_seconds", "fixed")
+    list_display = ("name", "state", "since", "reason", "probe_at", "failed_total", "succeeded_total", "fixed")
+    list_filter = ("state", "fixed")
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """All but the thresholds."""
+        return [name for name in super().get_readonly_fields(request, obj) if name not in self.thresholds]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: ARG002
+        """Through the service: the breaker may have moved since the form was shown."""
+        policy = Policy(
+            failures=obj.open_failures, ratio=obj.open_ratio, window_seconds=obj.window_seconds,
+            open_seconds=obj.open_seconds,
+        )  # fmt: skip
+        breakers.fix(obj.pk, policy if obj.fixed else None)
 
 
 @admin.register(Webhook)

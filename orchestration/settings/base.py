@@ -205,6 +205,7 @@ SPECTACULAR_SETTINGS = {
         "StatusEnum": [(status.value, status.value) for status in Status],
         "WorkflowKindEnum": "apps.workflows.models.Workflow.Kind",
         "ReceiverKindEnum": "apps.workflows.models.Receiver.Kind",
+        "BreakerStateEnum": [("closed", "closed"), ("open", "open"), ("half_open", "half_open")],
         "ReadinessEnum": [("ok", "ok"), ("unavailable", "unavailable")],
     },
 }

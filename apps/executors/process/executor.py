@@ -13,15 +13,18 @@ from apps.executors import guard
 from apps.executors.config import failed, parse
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
+from apps.executors.process import sandbox
 from apps.executors.process.config import Config as ProcessConfig
 from apps.executors.process.launch import (
     NotRunnable,
     command_line,
     environment_of,
-    refused_by_setpriv,
+    limited,
+    refusal,
     standard_input,
 )
 from apps.executors.process.outcome import LAST_CHARACTERS, Captured, error_of, outputs_of
+from apps.executors.process.sandbox import Sandbox
 from apps.executors.spawn import ChildProcess, PipeReader, uninterrupted
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
@@ -34,21 +37,15 @@ DRAIN_SECONDS = 1.0
 # What the kernel answers where another attempt would fare no better.
 _NOT_RUNNABLE = frozenset({errno.E2BIG, errno.EACCES, errno.ENOENT, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP})
 
-_REFUSED = {
-    "off": (
-        "Commands of the host are switched off here (PROCESS_STEPS=off), for they run as the server's own user. Give"
-        " the step an `image` to run it in a container, use a `python` step, or set PROCESS_STEPS=trusted where every"
-        " author of a workflow is trusted."
-    ),
-    "sandboxed": (
-        "PROCESS_STEPS=sandboxed is not available in this version. Give the step an `image` to run it in a container,"
-        " use a `python` step, or set PROCESS_STEPS=trusted where every author of a workflow is trusted."
-    ),
-}
+_OFF = (
+    "Commands of the host are switched off here (PROCESS_STEPS=off). Give the step an `image` to run it in a container,"
+    " use a `python` step, or have commands run in a sandbox (PROCESS_STEPS=sandboxed) or, where every author of a"
+    " workflow is trusted, as the server's own user (PROCESS_STEPS=trusted)."
+)
 
 
 class ProcessExecutor:
-    """Runs commands of the host, which may do whatever the worker's user may: for trusted authors only."""
+    """Runs commands of the host: as the worker's user, for trusted authors only; or inside a sandbox."""
 
     kind = "process"
     Config: type[BaseModel] = ProcessConfig
@@ -56,11 +53,12 @@ class ProcessExecutor:
     def __init__(self, options: Options, guard: guard.Guard) -> None:
         self._options = options
         self._guard = guard
+        self._sandbox = Sandbox(options) if options.process_steps == "sandboxed" else None
 
     async def run(self, call: StepCall, sink: Sink) -> StepResult:
         """Perform one attempt; a cancel gives the command SIGTERM, `GRACE_SECONDS`, and SIGKILL to all it started."""
-        if self._options.process_steps != "trusted":
-            return failed("refused", _REFUSED.get(self._options.process_steps, _REFUSED["off"]), retryable=False)
+        if (refused := await self._refused()) is not None:
+            return refused
         config = parse(ProcessConfig, self.kind, call.config)
         if isinstance(config, StepResult):
             return config
@@ -73,6 +71,15 @@ class ProcessExecutor:
             return failed("unavailable", f"The command could not be run: {error.strerror or error}.")
         except Exception as error:
             return failed("error", f"The command could not be run: {error}")
+
+    async def _refused(self) -> StepResult | None:
+        """Why no command is run here at all."""
+        if self._options.process_steps not in ("trusted", "sandboxed"):
+            return failed("refused", _OFF, retryable=False)
+        box = self._sandbox
+        if box is not None and (problem := await asyncio.to_thread(lambda: box.problem)):
+            return failed("unavailable", f"PROCESS_STEPS=sandboxed: {problem}.", retryable=False)
+        return None
 
     async def close(self) -> None:
         """Nothing is kept: a command ends with its attempt."""
@@ -92,7 +99,7 @@ class ProcessExecutor:
     ) -> StepResult:
         stdout, stderr = Captured(self._options.max_output_bytes), Captured(LAST_CHARACTERS)
         with _pipe("stdout", stdout, log) as out, _pipe("stderr", stderr, log) as err:
-            child = _start(directory, mark, call, config, (out, err))
+            child = self._start(directory, mark, call, config, (out, err))
             try:
                 returncode = await asyncio.shield(child.exited)
             except asyncio.CancelledError:
@@ -106,9 +113,46 @@ class ProcessExecutor:
         if returncode == 0:
             return self._completed(stdout, log)
         error = error_of(returncode, stderr)
-        if refused_by_setpriv(returncode, stderr.text):
-            raise NotRunnable(error.message.rpartition("setpriv: ")[2])
+        if why := refusal(returncode, stderr.text):
+            raise NotRunnable(why)
         return StepResult(error=error)
+
+    def _start(
+        self, directory: Path, mark: str, call: StepCall, config: ProcessConfig, pipes: tuple[PipeReader, PipeReader]
+    ) -> ChildProcess:
+        with ExitStack() as stack:
+            stdin = subprocess.DEVNULL
+            if call.stdin:
+                stdin = stack.enter_context(standard_input(call.stdin, directory)).fileno()
+            environment = environment_of(call, config.environment, directory)
+            passed: tuple[int, ...] = ()
+            if self._sandbox is None:
+                command = command_line(config.command, path=environment["PATH"], directory=directory)
+            else:
+                inside = {"PATH": sandbox.PATH, "HOME": sandbox.HOME, "TMPDIR": sandbox.HOME, **config.environment}
+                written = stack.enter_context(sandbox.environment_file({**environment, **inside}))
+                program = command_line(config.command, path=inside["PATH"], directory=directory)
+                passed = (written.fileno(),)
+                command = self._sandbox.command_line(program, directory, *passed, self._sandbox.give_away(directory))
+                environment = {"PATH": sandbox.PATH}  # of the programs that build the walls
+            try:
+                child = ChildProcess(
+                    limited(command, self._options.limits, alone=self._sandbox is not None),
+                    mark=mark,
+                    environment=environment,
+                    directory=directory,
+                    stdin=stdin,
+                    stdout=pipes[0].write_end,
+                    stderr=pipes[1].write_end,
+                    pass_fds=passed,
+                )
+            except OSError as error:
+                if error.errno in _NOT_RUNNABLE:
+                    raise NotRunnable(f"{error.strerror}.") from error
+                raise
+        for pipe in pipes:
+            pipe.handed_over()
+        return child
 
     def _completed(self, stdout: Captured, log: CappedLog) -> StepResult:
         try:
@@ -117,34 +161,6 @@ class ProcessExecutor:
             return failed("output", str(error), retryable=False)
         log.log("stderr", remark)
         return StepResult(outputs=outputs)
-
-
-def _start(
-    directory: Path, mark: str, call: StepCall, config: ProcessConfig, pipes: tuple[PipeReader, PipeReader]
-) -> ChildProcess:
-    environment = environment_of(call, config.environment, directory)
-    command = command_line(config.command, path=environment["PATH"], directory=directory)
-    with ExitStack() as stack:
-        stdin = subprocess.DEVNULL
-        if call.stdin:
-            stdin = stack.enter_context(standard_input(call.stdin, directory)).fileno()
-        try:
-            child = ChildProcess(
-                command,
-                mark=mark,
-                environment=environment,
-                directory=directory,
-                stdin=stdin,
-                stdout=pipes[0].write_end,
-                stderr=pipes[1].write_end,
-            )
-        except OSError as error:
-            if error.errno in _NOT_RUNNABLE:
-                raise NotRunnable(f"{error.strerror}.") from error
-            raise
-    for pipe in pipes:
-        pipe.handed_over()
-    return child
 
 
 @contextmanager

@@ -14,6 +14,7 @@ class Context:
 
     __slots__ = (
         "_artifacts",
+        "_last",
         "_log",
         "_progress",
         "attempt",
@@ -41,10 +42,20 @@ class Context:
         self._artifacts = identity["artifacts"]
         self._log = log
         self._progress = progress
+        self._last = (0.0, "")
 
     def progress(self, percent: float, message: str = "") -> None:
         """Say how far the step is, 0 to 100; a value outside is held at the edge. Raises TypeError or ValueError."""
-        self._progress(float(percent), str(message))
+        self._last = (float(percent), str(message))
+        self._progress(*self._last)
+
+    def heartbeat(self, message: str = "") -> None:
+        """Say that it goes on, with a message or the one before, at the percentage it has said last.
+
+        For people who watch: its lease is kept by the worker whatever it does.
+        """
+        percent, before = self._last
+        self.progress(percent, message or before)
 
     def artifact(self, name: str, content: bytes | str | None = None) -> Path:
         """Leave a file: `content`, or what is written into the path that this gives, until the callable returns.

@@ -135,6 +135,47 @@ LESSER: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        name="CircuitBreakerOpen",
+        group="workflows",
+        severity="warning",
+        expr='max by (circuit_breaker) (dagger_circuit_breaker_state{state!="closed"}) == 1',
+        wait=300,
+        summary="The circuit breaker {{ $labels.circuit_breaker }} is not closed",
+        description="What it guards is down: the steps that name it stay in line, and nothing of them fails meanwhile.",
+        causes=("what it guards is down", "somebody opened it by hand"),
+        steps=(
+            "`GET /circuit-breakers/NAME` tells since when, why, and its last moves.",
+            "Mend what it guards: a probe closes it. `POST /circuit-breakers/NAME/reset` does at once.",
+        ),
+        trial=Trial(
+            series={
+                'dagger_circuit_breaker_state{circuit_breaker="warehouse", state="open"}': ("0x20", "1x4 0x15", "1x20"),
+            }
+        ),
+    ),
+    Alert(
+        name="CircuitBreakerFlapping",
+        group="workflows",
+        severity="warning",
+        expr='max by (circuit_breaker) (increase(dagger_circuit_breaker_transitions_total{to_state="open"}[30m])) > 5',
+        summary="The circuit breaker {{ $labels.circuit_breaker }} opened {{ $value | humanize }} times in 30 minutes",
+        description="What it guards comes and goes, or its thresholds are too tight.",
+        causes=("what it guards is overloaded", "too few failures open it"),
+        steps=(
+            "`GET /circuit-breakers/NAME` shows its moves and thresholds.",
+            "Give it a longer `open_seconds` or more `failures`; `PUT /circuit-breakers/NAME` fixes them.",
+        ),
+        trial=Trial(
+            series={
+                'dagger_circuit_breaker_transitions_total{circuit_breaker="warehouse", to_state="open"}': (
+                    "3x40",
+                    "0x5 4x35",
+                    "0+1x40",
+                ),
+            }
+        ),
+    ),
+    Alert(
         name="ErrorSpike",
         group="workflows",
         severity="warning",
@@ -254,6 +295,31 @@ LESSER: tuple[Alert, ...] = (
         causes=("many workflows", "workflows with very many steps"),
         steps=("`manage.py metric_labels --pin WORKFLOW --instead-of WORKFLOW` gives one a label of its own.",),
         trial=Trial(series={"dagger_metrics_label_overflow_total": ("5x20", "0x20", "0x5 1x15")}),
+    ),
+    Alert(
+        name="EtaMiscalibrated",
+        group="platform",
+        severity="info",
+        # Four of five actual ends should lie between the tenth and the ninetieth percentile that were told.
+        expr=(
+            'sum(max by (covered) (increase(dagger_eta_interval_total{covered="true"}[6h])))\n'
+            "/ sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) < 0.6\n"
+            "and sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) >= 20"
+        ),
+        wait=900,
+        summary="Only {{ $value | humanizePercentage }} of the executions ended when the estimate said they would",
+        description="Of the intervals that are told for the end of an execution, 80 % should hold.",
+        causes=("what workflows do has changed since most of their executions", "the workers' number changed much"),
+        steps=(
+            "Compare `GET /progress/{workflow_id}/estimate` with the last executions of that workflow.",
+            "Nothing is broken: estimates learn from every execution that completes.",
+        ),
+        trial=Trial(
+            series={
+                'dagger_eta_interval_total{covered="true"}': ("0+8x90", "0+61x90", "0+5x90"),
+                'dagger_eta_interval_total{covered="false"}': ("0+2x90", "0+39x90", "0+5x90"),
+            }
+        ),
     ),
     Alert(
         name="Watchdog",

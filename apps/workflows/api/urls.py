@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
 
+from apps.workflows.api.breakers import BreakerViewSet
 from apps.workflows.api.executions import ExecutionViewSet
 from apps.workflows.api.grants import ExplainView, GrantViewSet
 from apps.workflows.api.notifications import ReceiverViewSet
@@ -19,6 +20,7 @@ router.register("executions", ExecutionViewSet, basename="execution")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("queues", QueueViewSet, basename="queue")
 router.register("workers", WorkerViewSet, basename="worker")
+router.register("circuit-breakers", BreakerViewSet, basename="circuit-breaker")
 router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("secrets", SecretViewSet, basename="secret")
 router.register("notifications", ReceiverViewSet, basename="notification")

@@ -8,7 +8,6 @@ from apps.workflows.definition.pointers import pointer
 
 # (where it is said, key, how it is called in the message)
 NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (
-    ("step", "circuit_breaker", "a circuit breaker (`circuit_breaker`)"),
     ("step", "llm", "a step of kind `llm`"),
     ("step", "agent", "a step of kind `agent`"),
 )

@@ -3,15 +3,27 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from apps.core.errors import Invalid
 from apps.workflows.definition.kinds import config_of, kinds_of, mapping
-from apps.workflows.definition.schema import Definition, Step
+from apps.workflows.definition.schema import CircuitBreaker, Definition, Step
 from apps.workflows.engine.expressions import references
-from apps.workflows.engine.graph import MOST_AT_ONCE, CachePolicy, Concurrency, Graph, Rate, RetryPolicy, StepSpec
+from apps.workflows.engine.graph import (
+    COUNTED,
+    MOST_AT_ONCE,
+    OWN_KINDS,
+    Breaker,
+    CachePolicy,
+    Concurrency,
+    Graph,
+    Rate,
+    RetryPolicy,
+    StepSpec,
+)
 from apps.workflows.engine.labels import canonical
 
 
@@ -28,7 +40,9 @@ def compile_graph(definition_data: Mapping[str, Any]) -> Graph:
         if len(kinds) != 1:
             raise Invalid(f"the stored step `{step.id}` has no single kind", code="invalid_definition")
         config = config_of(kinds[0], written, container_config)
-        steps[step.id] = _spec(step, written, ordinal, kinds[0], config)
+        spec = _spec(step, written, ordinal, kinds[0], config)
+        breakers = _breakers(kinds[0], definition.circuit_breaker, step.circuit_breaker)
+        steps[step.id] = replace(spec, breakers=breakers) if breakers else spec
     return Graph(
         steps=steps,
         outputs=tuple((output.name, output.value) for output in definition.outputs),
@@ -53,6 +67,29 @@ def _receivers(definition: Definition) -> dict[str, tuple[str, ...]]:
         for status in notify.on:
             told.setdefault(status, {})[notify.webhook] = None
     return {status: tuple(names) for status, names in told.items()}
+
+
+ENGINE_BREAKER = "container-engine"
+"""Every container step asks it: while the engine is away they stay in line instead of failing one by one."""
+
+_ENGINE_AWAY = frozenset({"unavailable"})
+
+
+def _breakers(kind: str, *given: CircuitBreaker | None) -> tuple[Breaker, ...]:
+    """The breakers of a step of `kind`: its workflow's, its own, and the engine's where it is a container."""
+    if kind in OWN_KINDS:
+        return ()
+    found = {one.name: _breaker(one) for one in given if one is not None}
+    if kind == "container":
+        # That the engine is away says nothing about anything else.
+        found = {name: replace(one, on=one.on - _ENGINE_AWAY) for name, one in found.items() if name != ENGINE_BREAKER}
+        found[ENGINE_BREAKER] = Breaker(name=ENGINE_BREAKER, on=_ENGINE_AWAY)
+    return tuple(found.values())
+
+
+def _breaker(given: CircuitBreaker) -> Breaker:
+    on = COUNTED if given.on is None else frozenset(str(rule) for rule in given.on)
+    return Breaker(**given.model_dump(exclude={"on"}), on=on)
 
 
 def _spec(step: Step, written: Mapping[str, Any], ordinal: int, kind: str, config: Mapping[str, Any]) -> StepSpec:

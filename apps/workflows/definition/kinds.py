@@ -5,6 +5,7 @@ from typing import Any
 
 from apps.workflows.engine.expressions import ExpressionError, references
 
+ADDED = "executor"  # the key of steps whose kind an installed package adds
 KEYED_KINDS = ("python", "http", "llm", "agent", "workflow", "approval", "wait")
 
 # What else a kind makes use of; on any other kind these keys would be silently ignored.
@@ -33,6 +34,10 @@ def kinds_of(step: Mapping[str, Any], container_config: Mapping[str, Any]) -> li
     `container_config` has an image, and a process where it has none.
     """
     found = [kind for kind in KEYED_KINDS if step.get(kind) is not None]
+    if step.get(ADDED) is not None:
+        kind = str(mapping(step[ADDED]).get("kind"))
+        # The platform's own kinds have keys of their own.
+        found.append(f"{ADDED}:{kind}" if kind in KEYED_KINDS or kind in USED_KEYS else kind)
     if step.get("image") is not None:
         found.append("container")
     elif step.get("command") is not None:
@@ -53,7 +58,7 @@ def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str,
             return _container(step, container_config)
         case "wait" | "approval" | "workflow":
             return dict(mapping(step[kind]))
-    return {}
+    return dict(mapping(mapping(step.get(ADDED)).get("with")))
 
 
 def written_at(
@@ -65,6 +70,8 @@ def written_at(
     container_config: Mapping[str, Any],
 ) -> tuple[str | int, ...]:
     """Where the author wrote what stands at `loc` of `config_of(…)`. `path` leads to the step."""
+    if kind not in USED_KEYS and kind not in KEYED_KINDS:
+        return (*path, ADDED, "with", *loc)
     if kind not in USED_KEYS:
         return (*path, kind, *(loc if isinstance(step[kind], Mapping) else ()))
     match loc:

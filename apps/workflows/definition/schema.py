@@ -146,6 +146,13 @@ class Http(BaseModel):
     url: str = Field(min_length=1, max_length=8192, description="Where the request goes.")
 
 
+class Added(Model):
+    """Work for an executor that an installed package adds."""
+
+    kind: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=50, description="Its kind, as the package names it.")
+    with_: dict[str, Any] = Field(alias="with", default_factory=dict, description="What it is given.")
+
+
 class Llm(Model):
     """A call of a language model."""
 
@@ -205,6 +212,36 @@ class RateLimit(Model):
     burst: int = Field(default=1, ge=1, le=10_000, description="Starts that may come at once after a quiet time.")
 
 
+class CircuitBreaker(Model):
+    """What stops steps from starting while a dependency of theirs is down. Steps that name the same one share it.
+
+    Thresholds are the breaker's: the definition that was saved last and gives them sets them for all, unless an
+    administrator has fixed them.
+    """
+
+    name: Word = Field(description="Steps that name the same breaker share it, over all workflows.")
+    failures: int | None = Field(default=None, ge=1, le=10_000, description="It opens after so many failures (5) …")
+    ratio: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="… that are at least this share of calls (0.5) …"
+    )
+    window_seconds: float | None = Field(
+        default=None, ge=1, le=86_400, allow_inf_nan=False, description="… within so many seconds (60)."
+    )
+    open_seconds: float | None = Field(
+        default=None, ge=1, le=86_400, allow_inf_nan=False, description="A probe is let through after so many (30)."
+    )
+    on: list[RetryRule] | None = Field(
+        default=None, min_length=1, max_length=50, description="Which errors count; the others are the caller's own."
+    )
+
+
+def _with_breaker(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+BreakerName = Annotated[CircuitBreaker, BeforeValidator(_with_breaker, json_schema_input_type=str | CircuitBreaker)]
+
+
 class Concurrency(Model):
     """How many executions may run at once."""
 
@@ -260,7 +297,7 @@ class Step(Model):
         default_factory=list, max_length=20, description="What they should be; others get it five seconds later."
     )
     rate_limit: RateLimit | None = Field(default=None, description="A limit shared by name.")
-    circuit_breaker: Word | None = Field(default=None, description="A breaker shared by name.")
+    circuit_breaker: BreakerName | None = Field(default=None, description="A breaker shared by name.")
     cache: Cache | None = Field(default=None, description="Results that are used again.")
 
     image: str | None = Field(default=None, min_length=1, max_length=500, description="Image of a container step.")
@@ -279,6 +316,7 @@ class Step(Model):
         default=None, description="A registered callable."
     )
     http: Http | None = Field(default=None, description="A request.")
+    executor: Added | None = Field(default=None, description="Work for an executor of an installed package.")
     llm: Llm | None = Field(default=None, description="A call of a language model.")
     agent: Agent | None = Field(default=None, description="Work for a registered agent.")
     workflow: SubWorkflow | None = Field(default=None, description="Another workflow.")
@@ -303,6 +341,7 @@ class Definition(Model):
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher goes first.")
     concurrency: Concurrency | None = Field(default=None, description="How many executions may run at once.")
     notify: list[Notify] = Field(default_factory=list, max_length=20, description="Who is told about the end.")
+    circuit_breaker: BreakerName | None = Field(default=None, description="One that every step of it asks.")
     steps: list[Step] = Field(min_length=1, max_length=STEPS, description="The steps, in the order they are shown.")
 
 

@@ -9,7 +9,7 @@ from apps.core.errors import Problem
 from apps.workflows.definition.availability import reason, unavailable
 from apps.workflows.definition.configs import config_problems
 from apps.workflows.definition.friendly import Path
-from apps.workflows.definition.kinds import COMMAND_KEYS, USED_KEYS, kinds_of, mapping
+from apps.workflows.definition.kinds import ADDED, COMMAND_KEYS, USED_KEYS, kinds_of, mapping
 from apps.workflows.definition.labels import label_problems
 from apps.workflows.definition.own_kinds import own_problems
 from apps.workflows.definition.pointers import pointer
@@ -18,7 +18,7 @@ from apps.workflows.engine.graph import OWN_KINDS
 
 # The keys of a step whose `${…}` are replaced before it runs.
 EXPRESSION_KEYS = frozenset(COMMAND_KEYS) | {
-    "when", "python", "http", "for_each", "cache", "llm", "agent", "workflow", "approval", "wait",
+    "when", "python", "http", "for_each", "cache", "llm", "agent", "workflow", "approval", "wait", ADDED,
 }  # fmt: skip
 # Those whose values go to what performs the step, and into no row.
 PERFORMER_KEYS = frozenset(COMMAND_KEYS) | {"python", "http", "llm"}
@@ -56,8 +56,11 @@ def step_problems(
     if reason("step", kind):
         return
     if kind not in executor_configs:
-        message = f"steps of kind `{kind}` cannot be run here: there is no executor for them"
-        yield Problem(pointer=pointer(*path), code="not_available", message=message)
+        message = f"steps of kind `{kind[:50]}` cannot be run here: there is no executor for them"
+        where = (*path, ADDED, "kind") if step.get(ADDED) is not None else path
+        if where is not path:
+            message += suggest(kind, executor_configs) or "; is its package installed?"
+        yield Problem(pointer=pointer(*where), code="not_available", message=message)
         return
     for problem in config_problems(
         kind, executor_configs[kind], step, path, container_config=container_config, suggest=suggest

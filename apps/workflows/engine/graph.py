@@ -53,6 +53,28 @@ class Rate:
     burst: int = 1
 
 
+COUNTED = frozenset(
+    {"unavailable", "timeout", "connection", "http_status"}
+    | {"ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "TimeoutError"}
+)
+"""What speaks against a dependency, unless a breaker's `on` says otherwise: types of errors, and what Python raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """A circuit breaker, shared by name, that a step asks before it starts; `on` are the errors that count.
+
+    Thresholds that are None leave the breaker's own as they are (`engine.breaker.Policy`).
+    """
+
+    name: str
+    failures: int | None = None
+    ratio: float | None = None
+    window_seconds: float | None = None
+    open_seconds: float | None = None
+    on: frozenset[str] = COUNTED
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepSpec:
     """One step as the engine sees it.
@@ -81,6 +103,7 @@ class StepSpec:
     max_parallel: int = MOST_AT_ONCE
     cache: CachePolicy | None = None
     rate: Rate | None = None
+    breakers: tuple[Breaker, ...] = ()
     queue: str = "default"
     lane: str = "default"
     requires: tuple[str, ...] = ()
@@ -139,7 +162,9 @@ class Graph:
     @cached_property
     def alone(self) -> bool:
         """Whether its executions touch no row but their own: nobody is told or held back, nothing is shared."""
-        shared = any(step.rate or step.cache or step.kind == "workflow" for step in self.steps.values())
+        shared = any(
+            step.rate or step.cache or step.breakers or step.kind == "workflow" for step in self.steps.values()
+        )
         return not (shared or self.notify or self.concurrency)
 
     @cached_property

@@ -108,11 +108,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A performer takes a ready task."""
+    """A performer takes a ready task; `probes` are the breakers that this attempt is the probe of."""
 
     step_id: str
     owner: str
     lease_expires_at: datetime
+    probes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,20 @@ class Released:
 
     step_id: str
     fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unperformed:
+    """An attempt was not even tried, because what it needs is not there: a breaker opens, no budget pays for it.
+
+    It is back in line from `until` on; `waiting_for` names the breaker.
+    """
+
+    step_id: str
+    fence: int
+    error: Mapping[str, Any]
+    until: datetime
+    waiting_for: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +290,7 @@ class Closing:
 
 
 Happening = (
-    Claimed | Completed | Failed | Stopped | Released | Lost | Progressed | Settled
+    Claimed | Completed | Failed | Stopped | Released | Unperformed | Lost | Progressed | Settled
     | ItemsMade | Gathered | Found | Deferred | Due | Decided | Signalled | ChildEnded
     | PauseRequested | ResumeRequested | StopRequested | Closing
 )  # fmt: skip

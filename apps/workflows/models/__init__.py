@@ -1,6 +1,7 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
 from apps.workflows.models.artifacts import Artifact
+from apps.workflows.models.breakers import BreakerCall, BreakerMove, CircuitBreaker
 from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
 from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
@@ -19,7 +20,10 @@ from apps.workflows.models.workflows import (
 
 __all__ = [
     "Artifact",
+    "BreakerCall",
+    "BreakerMove",
     "CachedResult",
+    "CircuitBreaker",
     "Event",
     "Execution",
     "Experience",

@@ -7,9 +7,10 @@ from typing import Any
 from django.db.models import Q
 
 from apps.accounts.permissions import Permission, holds
+from apps.workflows.engine.breaker import WAITS, State
 from apps.workflows.engine.graph import StepSpec
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Execution, Lane, Performer, RateLimit, Task
+from apps.workflows.models import CircuitBreaker, Execution, Lane, Performer, RateLimit, Task
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.lanes import standing, unmet
 from apps.workflows.selectors.queues import live
@@ -42,6 +43,7 @@ class Line:
         self.user, self.execution, self.now = user, execution, now
         self._lanes: dict[str, Lane] = {}
         self._performers: list[Performer] | None = None
+        self._breakers: dict[str, CircuitBreaker | None] = {}
         self._rates: dict[str, datetime | None] = {}
         self._held_back: list[Reason] | None = None
         self._before: int | None = None
@@ -93,6 +95,9 @@ class Line:
 
     def _limits(self, task: Task, spec: StepSpec) -> Iterator[Reason]:
         later = task.ready_at if task.ready_at is not None and task.ready_at > self.now else None
+        if open_ := self._open_breakers(spec):
+            yield from open_
+            later = None if task.waiting_for.startswith(WAITS) else later
         if later is not None and task.waiting_for == "retry":
             message = f"attempt {task.fence} failed; it is tried again at {time(later)}"
             yield reason("retry", message, at=time(later), failures=task.failures, error=task.error)
@@ -107,6 +112,14 @@ class Line:
         if self._lane(task).paused:
             message = f"the queue `{task.queue}` is paused: POST /queues/{task.queue}/resume (needs system:update)"
             yield reason("queue_paused", message, queue=task.queue)
+
+    def _open_breakers(self, spec: StepSpec) -> list[Reason]:
+        for guard in spec.breakers:
+            if guard.name not in self._breakers:
+                row = CircuitBreaker.objects.filter(pk=guard.name).exclude(state=State.CLOSED).first()
+                self._breakers[guard.name] = row
+        rows = [row for guard in spec.breakers if (row := self._breakers[guard.name])]
+        return [_breaker(row) for row in rows]
 
     def _free_at(self, name: str) -> datetime | None:
         if name not in self._rates:
@@ -186,3 +199,27 @@ class Line:
             line = Execution.objects.filter(workflow_id=row.workflow_id, ready_at__lte=self.now)
             self._before = line.filter(first).exclude(pk=row.pk).count()
         return self._before
+
+
+def _breaker(row: CircuitBreaker) -> Reason:
+    """Of a breaker that is not closed."""
+    reset = f"POST /circuit-breakers/{row.name}/reset (needs monitoring:update) closes it at once"
+    if row.state == State.HALF_OPEN:
+        message = f"the circuit breaker `{row.name}` is half-open: one step goes through as a probe, and this one waits"
+    elif row.probe_at is None:
+        message = f"the circuit breaker `{row.name}` was opened by hand, until somebody resets it"
+    else:
+        message = f"the circuit breaker `{row.name}` is open ({_WHY_OPEN.get(row.reason, row.reason)}); a step goes"
+        message += f" through as a probe at {time(row.probe_at)}"
+    return reason(
+        "breaker", f"{message}. {reset}", name=row.name, state=row.state, since=time(row.since),
+        **times(row.probe_at, "probe_at"), **({"error_type": row.error_type} if row.error_type else {}),
+    )  # fmt: skip
+
+
+_WHY_OPEN = {
+    "failures": "too many of its calls failed",
+    "unavailable": "what it guards is not there",
+    "probe_failed": "its last probe failed",
+    "manual": "by hand",
+}

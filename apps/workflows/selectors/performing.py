@@ -11,6 +11,7 @@ from django.conf import settings
 
 from apps.executors import Executors, Options
 from apps.executors.container import chosen
+from apps.executors.options import Limits
 from apps.workflows.models import Task
 
 
@@ -29,6 +30,15 @@ def executor_options() -> Options:
         dagger_token=env.DAGGER_SESSION_TOKEN,
         installation=_installation(),
         http_allowed_hosts=frozenset(env.HTTP_STEP_ALLOWED_HOSTS),
+        limits=Limits(
+            memory_bytes=env.PROCESS_MEMORY_MIB << 20,
+            cpu_seconds=env.PROCESS_CPU_SECONDS,
+            file_bytes=env.PROCESS_FILE_MIB << 20,
+            open_files=env.PROCESS_OPEN_FILES,
+            processes=env.PROCESS_MAX_PROCESSES,
+        ),
+        sandbox_read=env.PROCESS_SANDBOX_READ,
+        sandbox_network=env.PROCESS_SANDBOX_NETWORK,
         work_dir=settings.DATA_DIR / "work",
         children=env.SLOTS,
         max_output_bytes=env.OUTPUT_MAX_BYTES,

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.core.clock import database_now
+from apps.workflows.engine.breaker import WAITS
 from apps.workflows.engine.graph import Graph, StepSpec
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import CLAIMABLE, OPEN, TERMINAL, Status
@@ -212,6 +213,8 @@ def _doing(task: Task) -> str:
         return f"it runs, {task.percent:.0f} %"
     if task.waiting_for.startswith("signal:"):
         return f"it waits for the signal {task.waiting_for.removeprefix('signal:')}"
+    if task.waiting_for.startswith(WAITS):
+        return f"it waits for the circuit breaker {task.waiting_for.removeprefix(WAITS)}"
     if task.waiting_for:
         return _WAITS.get(task.waiting_for, "it waits for a rate limit")
     if task.ready_at is not None:

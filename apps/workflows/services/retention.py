@@ -15,9 +15,12 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
 from apps.accounts.retention import RULES as ACCOUNTS
 from apps.core import retention
 from apps.core.retention import Pruned, Rule, rows
+from apps.workflows.engine.breaker import State
 from apps.workflows.engine.states import Status
 from apps.workflows.models import (
+    BreakerMove,
     CachedResult,
+    CircuitBreaker,
     Event,
     Execution,
     IdempotencyKey,
@@ -166,6 +169,16 @@ def _limits(now: datetime) -> QuerySet[RateLimit]:
     return RateLimit.objects.filter(free_at__lt=now - IDLE)
 
 
+def _breakers(now: datetime) -> QuerySet[CircuitBreaker]:
+    """Closed ones that no call was counted into for long; whoever asks for one again makes it again."""
+    before = now - timedelta(days=settings.ENV.RETENTION_DAYS)
+    return CircuitBreaker.objects.filter(state=State.CLOSED, fixed=False, used_at__lt=before)
+
+
+def _breaker_moves(now: datetime) -> QuerySet[BreakerMove]:
+    return BreakerMove.objects.filter(at__lt=now - timedelta(days=settings.ENV.RETENTION_DAYS))
+
+
 def _count_logs(now: datetime) -> Mapping[str, int]:
     return {LogChunk._meta.db_table: _logs(now).count()}
 
@@ -175,6 +188,8 @@ RULES: tuple[Rule, ...] = (
     rows(_keys),
     rows(_results),
     rows(_limits),
+    rows(_breakers),
+    rows(_breaker_moves),
     Rule(count=_count_logs, batches=_prune_logs),
     Rule(count=_count_executions, batches=_prune_executions),
     Rule(count=_count_versions, batches=_prune_versions),

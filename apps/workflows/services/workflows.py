@@ -22,7 +22,7 @@ from apps.workflows.selectors.performing import executors
 from apps.workflows.selectors.secrets import UsableNames, uses_secrets
 from apps.workflows.services import labels
 from apps.workflows.services.erasing import erase
-from apps.workflows.services.ledger import lanes, rates
+from apps.workflows.services.ledger import breakers, lanes, rates
 
 # Words that `/workflows/…` and `/progress/…` use for something else.
 RESERVED = frozenset({"validate", "update", "ws", "ticket"})
@@ -162,6 +162,7 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
     labels.admit(workflow.pk, [step.id for step in definition.steps], now=workflow.updated_at)
     lanes.make(graph_of(version.pk))
     rates.make(graph_of(version.pk), now=workflow.updated_at)
+    breakers.make(graph_of(version.pk), now=workflow.updated_at)
     return version
 
 

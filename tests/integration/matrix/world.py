@@ -16,7 +16,10 @@ from apps.workflows.models import Artifact, Execution, Task, Workflow
 from apps.workflows.services import executions, receivers, schedules, secrets, trackers, webhooks, workflows
 from orchestration.matrix import CALLERS, NO_ROLE, NOBODY, RELATIONS
 
-DEFINITION = {"steps": [{"id": "ask", "approval": {"allow_requester": True}}, {"id": "do", "python": "builtin.noop"}]}
+DEFINITION = {
+    "steps": [{"id": "ask", "approval": {"allow_requester": True}}, {"id": "do", "python": "builtin.noop"}],
+    "circuit_breaker": "warehouse",
+}
 GRANTS = ("workflow:read", "workflow:update", "workflow:delete", "workflow:execute")
 
 
@@ -115,6 +118,7 @@ def path_of(route, thing):
         "monitoring": "dagger_workers",
         "executions": "go",
         "queues": "default",
+        "circuit-breakers": "warehouse",
         "notifications": "ops",
         "secrets": thing.secret.name,
         "roles": "custom",
@@ -147,6 +151,7 @@ def body_of(route, thing):
         "POST /secrets": {"name": "made_by_a_caller", "value": "a value of a secret"},
         "PUT /secrets/{name}": {"value": "another value of it"},
         "POST /notifications": {"name": "new", "kind": "webhook", "target": "https://ops.invalid/y"},
+        "PUT /circuit-breakers/{name}": {"policy": None},
         "PUT /notifications/{name}": {"target": "https://ops.invalid/z"},
         "POST /progress/update": {"workflow_id": thing.tracker, "percent_complete": 5, "status": "in_progress"},
     }.get(route, {})

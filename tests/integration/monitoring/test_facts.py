@@ -193,14 +193,14 @@ def test_a_worker_silent_for_a_lease_is_lost(set_env):
 def test_reading_takes_a_bounded_number_of_queries(django_assert_max_num_queries):
     for number in range(20):
         make_execution(make_workflow(f"w{number}", "a"), tasks=[{"step_id": "a", "status": "completed"}])
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         facts.gather()
 
 
 def test_definitions_are_read_once(django_assert_max_num_queries):
     make_workflow("report", "a")
     facts.gather()
-    with django_assert_max_num_queries(16) as asked:
+    with django_assert_max_num_queries(18) as asked:
         facts.gather()
     assert not any("definition" in query["sql"] for query in asked.captured_queries)
 

@@ -6,7 +6,7 @@ from django.contrib import admin
 from apps.accounts.admin_base import PermissionModelAdmin
 from apps.workflows.admin import GrantAdmin
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Execution, Receiver, Task, Webhook
+from apps.workflows.models import CircuitBreaker, Execution, Receiver, Task, Webhook
 from apps.workflows.services import executions
 
 pytestmark = pytest.mark.django_db
@@ -18,6 +18,7 @@ PAGES = [
     "performer",
     "lane",
     "ratelimit",
+    "circuitbreaker",
     "webhook",
     "receiver",
     "notification",
@@ -39,7 +40,8 @@ def test_every_page_asks_for_our_permissions():
     assert len(pages) == len(PAGES)
     for page in pages:
         assert isinstance(page, PermissionModelAdmin)
-        assert set(page.permissions) == {"view"}
+        # The thresholds of a breaker are an administrator's too; its form goes through the service.
+        assert set(page.permissions) == {"view"} | ({"change"} if page.model is CircuitBreaker else set())
         assert page.search_fields
         assert page.list_filter
 
@@ -120,3 +122,24 @@ def test_sealed_values_are_shown_to_nobody(as_user, running):
             answer = client.get(path)
             assert answer.status_code == 200
             assert "sealed-" not in answer.content.decode()
+
+
+def test_the_thresholds_of_a_breaker_are_fixed_by_the_form_and_nothing_else_of_it(as_user, make_workflow):
+    make_workflow(name="Guarded", circuit_breaker="warehouse")
+    form = {"open_failures": 9, "open_ratio": 0.25, "window_seconds": 10, "open_seconds": 5, "fixed": "on"}
+    page = "/admin/workflows/circuitbreaker/warehouse/change/"
+    answer = as_user("root", "admin").post(page, {**form, "state": "open", "calls": 7})
+    assert answer.status_code == 302, answer.content.decode()[-2000:]
+    row = CircuitBreaker.objects.get()
+    assert (row.open_failures, row.open_ratio, row.window_seconds, row.open_seconds, row.fixed) == (
+        9,
+        0.25,
+        10,
+        5,
+        True,
+    )
+    assert (row.state, row.calls) == ("closed", 0)
+    assert as_user("root").post(page, {**form, "open_ratio": 7}).status_code == 200
+    assert CircuitBreaker.objects.get().open_ratio == 0.25
+    assert as_user("reader", "guest").post(page, form).status_code in (302, 403)
+    assert CircuitBreaker.objects.get().open_failures == 9

@@ -10,7 +10,7 @@ from guardian.shortcuts import assign_perm
 
 from apps.core.clock import database_now
 from apps.workflows.models import Event, Execution, Performer, Task, Workflow
-from apps.workflows.services import executions, follow, workflows
+from apps.workflows.services import breakers, executions, follow, workflows
 from apps.workflows.services.estimates.folding import fold
 from tests.integration.estimates.conftest import stretch
 from tests.integration.web.conftest import DEFINITION, HTML, PASSWORD
@@ -333,6 +333,17 @@ def test_a_disabled_account_is_at_the_door_again(as_user, make_user):
     ann.is_active = False
     ann.save()
     assert client.get("/ui/").status_code == 302
+
+
+def test_breakers_are_shown_to_who_may_monitor_with_buttons_for_who_may_move_them(as_user, make_workflow, owner):
+    make_workflow(name="Guarded", circuit_breaker="warehouse")
+    breakers.open_("warehouse", by=owner, note="upgrade")
+    reset = 'data-post="/circuit-breakers/warehouse/reset"'
+    for username, role, shown, button in (
+        ("op", "system", True, True), ("guest", "guest", True, False), ("somebody", "", False, False),
+    ):  # fmt: skip
+        page = as_user(username, role).get("/ui/").content.decode()
+        assert ('data-breaker="warehouse"' in page, reset in page) == (shown, button), username
 
 
 # --- the estimate on the page of an execution -------------------------------------------------------------------------

@@ -11,7 +11,17 @@ from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import executions, follow, workflows
 from apps.workflows.services.ledger import lanes, turn
 from tests.integration.conftest import noop
-from tests.integration.workflows.driver import accepted, check_rows, claim, done, drive, journal, statuses, wanted
+from tests.integration.workflows.driver import (
+    accepted,
+    check_rows,
+    claim,
+    done,
+    drive,
+    failed,
+    journal,
+    statuses,
+    wanted,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -243,3 +253,15 @@ def test_a_suspect_of_killing_its_performers_is_taken_alone(make_workflow, owner
     assert set(claim(idle=False)) == {"good", "fine"}
     assert set(claim(slots=4)) == {"poison"}
     assert statuses(Execution.objects.get())["poison"] == "in_progress"
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(90.0, 90), (1.0, 5), (10**9, 86_400), ("soon", 5), (float("-7"), 5)])
+def test_a_retry_comes_no_sooner_than_whoever_refused_asked_for(make_workflow, owner, asked, seconds):
+    execution = executions.start(make_workflow([noop("a", retries=1, retry_delay=5)]), by=owner)
+    accepted(failed(claim()["a"], type="http_status", retry_after=asked))
+    task = Task.objects.get(execution=execution)
+    assert abs((task.ready_at - database_now()).total_seconds() - seconds) < 5
+    assert not claim()

@@ -207,7 +207,6 @@ def test_an_ancestor_need_not_be_a_direct_dependency(step_found):
 
 
 SAMPLES = {
-    "circuit_breaker": "b",
     "llm": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
     "agent": {"requires": ["gpu >= 1"]},
 }
@@ -235,14 +234,14 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         declared[place].add(key)
     assert set(Definition.model_fields) - declared["definition"] == {
         "name", "description", "tags", "inputs", "container_config", "outputs", "timeout_seconds", "priority", "steps",
-        "concurrency", "notify",
+        "concurrency", "notify", "circuit_breaker",
     }  # fmt: skip
     assert set(Step.model_fields) - declared["step"] == {
         "id", "name", "description", "depends_on", "when", "on", "timeout_seconds", "retries", "retry_delay", "retry",
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
         "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
         "total_timeout_seconds", "workflow", "approval", "wait", "caches", "user", "network", "registry",
-        "engine_cache",
+        "engine_cache", "circuit_breaker", "executor",
     }  # fmt: skip
 
 

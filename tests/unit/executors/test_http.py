@@ -1,7 +1,10 @@
 """Requests over the wire to a server of our own: what is sent, what is recorded, and how it fails."""
 
 import asyncio
+import base64
 import gzip
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -227,3 +230,60 @@ async def test_proxies_of_the_environment_are_not_used(perform, server, monkeypa
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert (await perform(server.url())).error is None
+
+
+async def test_a_bearer_token_and_a_password_are_sent_and_told_to_nobody(perform, server, sink):
+    await perform(server.url(), auth={"bearer": "top-secret"})
+    await perform(server.url(), auth={"username": "ann", "password": "grün: ß"}, headers={"Authorization": "Basic x"})
+    assert [asked.headers["authorization"] for asked in server.asked] == [
+        "Bearer top-secret",
+        "Basic " + base64.b64encode("ann:grün: ß".encode()).decode(),
+    ]
+    server.answers["/no"] = (401, {}, b"who are you?")
+    error = (await perform(server.url("/no"), auth={"bearer": "top-secret"})).error
+    assert "top-secret" not in error.message + sink.text()
+
+
+@pytest.mark.parametrize(
+    "auth", [{}, {"password": "x"}, {"bearer": "a", "username": "b"}, {"username": "a:b"}, {"bearer": "a\nb: c"}]
+)
+async def test_a_credential_that_makes_no_sense_is_named_and_not_shown(perform, server, auth):
+    error = (await perform(server.url(), auth=auth)).error
+    assert (error.type, error.retryable) == ("invalid", False)
+    assert error.message.startswith("http.auth")
+    assert "b: c" not in error.message
+    assert server.connections == 0
+
+
+async def test_a_credential_goes_with_no_redirect_to_another_origin(perform, server):
+    other = Server()
+    await other.start()
+    server.answers["/away"], server.answers["/near"] = to(other.url()), to("/")
+    await perform(server.url("/away"), auth={"bearer": "top-secret"})
+    assert "authorization" not in other.asked[0].headers
+    await perform(server.url("/near"), auth={"bearer": "top-secret"})
+    assert server.asked[-1].headers["authorization"] == "Bearer top-secret"
+    await other.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "seconds"),
+    [
+        (429, "120", 120.0),
+        (503, " 7 ", 7.0),
+        (503, "Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        (503, "soon", None),
+        (503, "-5", None),
+        (503, "", None),
+        (404, "120", None),  # it is not tried again at all
+    ],
+)
+async def test_retry_after_is_passed_on(perform, server, status, asked, seconds):
+    server.answers["/"] = (status, {"Retry-After": asked}, b"")
+    assert (await perform(server.url())).error.retry_after == seconds
+
+
+async def test_retry_after_may_be_a_date(perform, server):
+    at = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    server.answers["/"] = (503, {"Retry-After": at}, b"")
+    assert 3_500 < (await perform(server.url())).error.retry_after <= 3_600

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import ssl
+from collections import Counter
 
 import psutil
 import pytest
@@ -247,3 +248,17 @@ async def test_a28_tls_verifies_the_name_of_the_url_and_not_the_address(perform,
     assert "127.0.0.1" in error.message
     assert len(secure.asked) == 1
     await secure.stop()
+
+
+async def test_a28_the_whole_run(perform, everywhere):
+    """Every form at once, with what came of it: nothing was connected to. Run with `-s` to read it."""
+    own = [entry.address for entries in psutil.net_if_addrs().values() for entry in entries if ":" not in entry.address]
+    outcomes = Counter()
+    forms = list(dict.fromkeys([*LOOPBACK, *own]))
+    for host in forms:
+        for url in (everywhere.url(host=host), everywhere.url("/monitoring/metrics", host=host)):
+            outcomes[(await perform(url, allowed=())).error.type] += 1
+    print(f"SSRF: {len(forms)} forms tried, {dict(outcomes)}, connections made = {everywhere.connections}")
+    assert everywhere.connections == 0
+    assert (await perform(everywhere.url(), allowed=("127.0.0.1",))).error is None
+    assert everywhere.connections == 1, "the control: the server is there"

@@ -62,6 +62,11 @@ async def test_progress(run, sink):
     assert sink.reports == [(10, "begun"), (60.5, ""), (100, "done")]
 
 
+async def test_a_heartbeat_says_that_it_goes_on_where_it_was(run, sink):
+    assert (await run("crew_reports.beating")).error is None
+    assert sink.reports == [(25, "loading"), (25, "loading"), (25, "still loading")]
+
+
 async def test_an_exception_is_a_bounded_message_and_a_traceback_in_the_log(run, sink):
     error = (await run("crew_reports.raising")).error
     assert (error.type, error.retryable) == ("error", True)

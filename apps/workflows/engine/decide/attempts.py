@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from apps.workflows.engine.breaker import WAITS
 from apps.workflows.engine.decide.opening import digest_of
 from apps.workflows.engine.expressions import ExpressionError
 from apps.workflows.engine.moves import MOST_BEFORE_THE_END, Changes, stale, start
-from apps.workflows.engine.retry import may_retry, retry_delay
+from apps.workflows.engine.retry import asked_delay, may_retry, retry_delay
 from apps.workflows.engine.states import CLAIMABLE, TERMINAL, Status
 from apps.workflows.engine.types import (
     Claimed,
@@ -25,6 +26,7 @@ from apps.workflows.engine.types import (
     Snapshot,
     Stopped,
     TaskState,
+    Unperformed,
 )
 
 
@@ -55,7 +57,8 @@ def _claimed(snapshot: Snapshot, event: Claimed, now: datetime) -> Decision:
         started_at=now,
     )
     changes.put(task, started)
-    changes.tell("task.started", started, performer=event.owner)
+    probe = {"probe_of": list(event.probes)} if event.probes else {}
+    changes.tell("task.started", started, performer=event.owner, **probe)
     return changes.accept()
 
 
@@ -64,7 +67,11 @@ def _deferred(snapshot: Snapshot, event: Deferred, now: datetime) -> Decision:
     if task.status not in CLAIMABLE or task.ready_at is None:
         return Reject(code="not_ready", reason=f"{task.step_id} is not in line")
     changes = Changes(snapshot, now)
-    changes.put(task, task._replace(ready_at=event.until, waiting_for=event.waiting_for))
+    later = task._replace(ready_at=event.until, waiting_for=event.waiting_for)
+    changes.put(task, later)
+    # A breaker may be open for hours, so the journal says so, once each time; a rate is a matter of seconds.
+    if event.waiting_for.startswith(WAITS) and event.waiting_for != task.waiting_for:
+        changes.tell("task.held_back", later, breaker=event.waiting_for.removeprefix(WAITS))
     return changes.accept()
 
 
@@ -102,6 +109,7 @@ def _failed(snapshot: Snapshot, event: Failed, now: datetime) -> Decision:
         changes.stop(task)
     elif may_retry(spec.retry, failures=failures, error=event.error):
         delay = retry_delay(spec.retry, retry=failures, seed=f"{task.ordinal}:{task.fence}:{task.started_at}")
+        delay = max(delay, asked_delay(event.error))
         at = now + timedelta(seconds=delay)
         again = changes.ready(
             task, Status.WAITING, at, waiting_for="retry", failures=failures, percent=0.0, error=event.error
@@ -124,6 +132,21 @@ def _given_back(snapshot: Snapshot, event: Stopped | Released, now: datetime) ->
         changes.stop(task)
     else:
         _again(changes, task, "task.released")
+    return changes.accept()
+
+
+def _unperformed(snapshot: Snapshot, event: Unperformed, now: datetime) -> Decision:
+    task = snapshot.tasks[event.step_id]
+    if refusal := stale(task, event.fence):
+        return refusal
+    changes = Changes(snapshot, now)
+    if changes.stopping:
+        changes.stop(task)
+    else:
+        again = changes.ready(
+            task, Status.PENDING, event.until, waiting_for=event.waiting_for, percent=0.0, error=event.error
+        )
+        changes.tell("task.held_back", again, error=event.error, breaker=event.waiting_for.removeprefix(WAITS))
     return changes.accept()
 
 
@@ -175,6 +198,7 @@ RULES: Mapping[type, Callable[[Snapshot, Any, datetime], Decision]] = {
     Failed: _failed,
     Stopped: _given_back,
     Released: _given_back,
+    Unperformed: _unperformed,
     Lost: _lost,
     Progressed: _progressed,
 }

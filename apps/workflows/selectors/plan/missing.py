@@ -122,11 +122,11 @@ class Installation:
         if kind not in self._configs:
             if kind not in OWN_KINDS and kind != "agent":
                 yield "executor", f"there is no executor for steps of kind `{kind}`: change the kind of the step"
-        elif kind == "process" and processes != "trusted":
+        elif kind == "process" and processes == "off":
             yield (
                 "executor",
-                f"commands are switched off here (PROCESS_STEPS={processes}): set PROCESS_STEPS=trusted where every "
-                "author of a workflow is trusted, or use a `python` step",
+                "commands are switched off here (PROCESS_STEPS=off): set PROCESS_STEPS=sandboxed, or "
+                "PROCESS_STEPS=trusted where every author of a workflow is trusted, or use a `python` step",
             )
         elif kind == "container" and runtime == "none":
             fix = "set DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN, or DOCKER_HOST"

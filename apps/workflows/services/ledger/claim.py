@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from apps.workflows.engine.breaker import WAITS
 from apps.workflows.engine.expressions import NO_ITEM, Context, ExpressionError, render
 from apps.workflows.engine.moves import claimable, context_of
 from apps.workflows.engine.types import Accept, Claimed, Deferred, Failed
+from apps.workflows.models import CircuitBreaker
 from apps.workflows.selectors.graphs import slug_of
-from apps.workflows.services.ledger import lanes, rates, sql
+from apps.workflows.services.ledger import breakers, lanes, rates, sql
 from apps.workflows.services.ledger.unit import Unit, lease_until
 
 MAX_LINE = 16  # executions of a workflow looked at by one claim
@@ -66,8 +68,9 @@ class ClaimedTask:
 class _Claim:
     """What one claim takes, and why it passes over the rest."""
 
-    def __init__(self, unit: Unit, wanted: Wanted) -> None:
+    def __init__(self, unit: Unit, wanted: Wanted, tripped: frozenset[str]) -> None:
         self.unit, self.wanted = unit, wanted
+        self.breakers = breakers.Asking(unit, tripped)
         self.lanes = lanes.served(wanted.queues, wanted.labels)
         self.taken: list[tuple[UUID, str]] = []
         self._refused: Counter[str] = Counter()  # by rate limit
@@ -123,18 +126,36 @@ class _Claim:
         suspect = task.losses >= SUSPECT_AFTER and unit.now - task.ready_at < PATIENCE_WITH_SUSPECTS
         if suspect and (self.taken or not wanted.idle):
             return
+        probes: Sequence[CircuitBreaker] = ()
+        if spec.breakers:
+            answer = self.breakers.ask(spec.breakers)
+            if isinstance(answer, breakers.Kept):
+                self._put_off(execution, name, answer.until, f"{WAITS}{answer.name}")
+                return
+            probes = answer.probes
         if spec.rate is not None:
             until = rates.take(spec.rate, now=unit.now, refused=self._refused[spec.rate.name])
             if until is not None:
                 self._refused[spec.rate.name] += 1
-                unit.happen(execution, Deferred(step_id=name, until=until, waiting_for=f"rate:{spec.rate.name}"))
-                held.claimed = True
+                self._put_off(execution, name, until, f"rate:{spec.rate.name}")
                 return
-        claim = Claimed(step_id=name, owner=wanted.owner, lease_expires_at=lease_until(unit.now, wanted.lease_seconds))
+        claim = Claimed(
+            step_id=name,
+            owner=wanted.owner,
+            lease_expires_at=lease_until(unit.now, wanted.lease_seconds),
+            probes=tuple(row.name for row in probes),
+        )
         if isinstance(unit.happen(execution, claim), Accept):
+            if probes:
+                self.breakers.start(probes, held.task_id(name), held.tasks[name].fence)
             held.claimed = True
             self._alone = suspect
             self.taken.append((execution, name))
+
+    def _put_off(self, execution: UUID, name: str, until: datetime, waiting_for: str) -> None:
+        """It comes later; what stands behind it may be claimed."""
+        self.unit.happen(execution, Deferred(step_id=name, until=until, waiting_for=waiting_for))
+        self.unit.held[execution].claimed = self.unit.put_off = True
 
 
 def fair_order(waiting: Sequence[sql.Waiting], *, now: datetime) -> list[sql.Waiting]:
@@ -154,14 +175,15 @@ def fair_order(waiting: Sequence[sql.Waiting], *, now: datetime) -> list[sql.Wai
     return sorted(waiting, key=key)
 
 
-def claim(unit: Unit, wanted: Wanted) -> list[tuple[UUID, str]]:
-    """Take tasks; gives them by execution and name."""
-    claiming = _Claim(unit, wanted)
+def claim(unit: Unit, wanted: Wanted, tripped: frozenset[str] = frozenset()) -> list[tuple[UUID, str]]:
+    """Take tasks; gives them by execution and name. `tripped` are breakers that open by this transaction."""
+    claiming = _Claim(unit, wanted, tripped)
     claiming.of_what_became_ready()
     if wanted.look and claiming.free > 0:
         claiming.of_the_line()
     elif wanted.look:
         unit.looked = False
+    claiming.breakers.end()
     return claiming.taken
 
 

@@ -21,6 +21,7 @@ from apps.workflows.engine.types import (
     Completed,
     Decision,
     Failed,
+    Happening,
     Ignore,
     Lost,
     Progressed,
@@ -29,7 +30,7 @@ from apps.workflows.engine.types import (
     Stopped,
 )
 from apps.workflows.selectors.graphs import slug_of
-from apps.workflows.services.ledger import sql
+from apps.workflows.services.ledger import breakers, sql
 from apps.workflows.services.ledger.claim import ClaimedTask, Wanted, claim, resolve
 from apps.workflows.services.ledger.memory import memory
 from apps.workflows.services.ledger.unit import Held, Unit, unit_of
@@ -139,12 +140,13 @@ def _at_once(known: Iterable[Held]) -> bool:
 def _turn(unit: Unit, reports: Sequence[Report], wanted: Wanted | None) -> Turn:
     _read_neighbourhoods(unit, reports)
     answers = tuple(_answer(unit, report) for report in reports)
-    taken = claim(unit, wanted) if wanted and wanted.slots > 0 else []
+    tripped = breakers.note(guarded) if (guarded := _guarded(unit, reports, answers)) else frozenset()
+    taken = claim(unit, wanted, tripped) if wanted and wanted.slots > 0 else []
     claimed = resolve(unit, taken)
     next_ = [(e, name) for e, task in taken for name in unit.held[e].graph.dependants.get(step_of(task), ())]
     unit.flush(_logs(reports, answers), next_ if len(next_) <= MOST_AHEAD else ())
     # Where nothing moved, looking again at once would find the same.
-    more = _announce(unit, moved=bool(reports or taken))
+    more = _announce(unit, moved=bool(reports or taken or unit.put_off))
     return Turn(answers=answers, claimed=claimed, more=more, looked=unit.looked, due_at=unit.next_due())
 
 
@@ -165,7 +167,21 @@ def _answer(unit: Unit, report: Report) -> Decision:
     name = report.happening.step_id
     if held is None or name not in held.tasks or held.task_id(name) != report.task_id:
         return Reject(code="not_found", reason="there is no such task (it may have been pruned)")
-    return unit.happen(execution, report.happening)
+    happening: Happening = report.happening
+    if isinstance(happening, Failed) and (guards := unit.spec(execution, name).breakers):
+        happening = breakers.read(guards, happening, unit.now)
+    return unit.happen(execution, happening)
+
+
+def _guarded(unit: Unit, reports: Sequence[Report], answers: Sequence[Decision]) -> list[breakers.Told]:
+    """Of the reports those about steps with circuit breakers."""
+    return [
+        (guards, report.task_id, report.happening)
+        for report, answer in zip(reports, answers, strict=True)
+        if isinstance(answer, Accept)
+        and (spec := unit.held[execution_of(report.task_id)].graph.steps.get(step_of(report.happening.step_id)))
+        and (guards := spec.breakers)
+    ]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -178,6 +178,7 @@ class Unit:
         self.held: dict[UUID, Held] = {}
         self._locks = locks  # before it writes; else with it
         self.looked = True  # at the line, where that was wanted
+        self.put_off = False  # some that stood in line were told to come later
         self.line_goes_on = False  # more executions may stand in line than were looked at
 
     @classmethod

@@ -168,3 +168,10 @@ async def exiting_in_loop():
 
 def _private():
     return {}
+
+
+def beating(context):
+    """Say how far it is, then only that it goes on."""
+    context.progress(25, "loading")
+    context.heartbeat()
+    context.heartbeat("still loading")

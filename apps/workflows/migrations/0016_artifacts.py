@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('vault', '0002_blobs'),
-        ('workflows', '0014_estimates'),
+        ('workflows', '0015_circuit_breakers'),
     ]
 
     operations = [
