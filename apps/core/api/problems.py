@@ -44,6 +44,7 @@ _STATUS: tuple[tuple[type[errors.PlatformError], int], ...] = (
     (errors.Unprocessable, 422),
     (errors.TooMany, 429),
     (errors.Unavailable, 503),
+    (errors.Full, 507),
     (errors.PlatformError, 400),
 )
 

@@ -97,7 +97,9 @@ def test_a10_no_route_takes_a_field_that_nobody_may_set(world):
 def absent(thing):
     """Ids of the same forms that nothing bears."""
     row = SimpleNamespace(pk=NOBODYS, slug="nothing-of-this-name", name="nothing_of_this_name")
-    found = dict.fromkeys(("workflow", "execution", "task", "webhook", "schedule", "api_token", "secret"), row)
+    found = dict.fromkeys(
+        ("workflow", "execution", "task", "webhook", "schedule", "api_token", "secret", "artifact"), row
+    )
     return replace(thing, **found, tracker="no-such-tracker")
 
 
