@@ -55,8 +55,7 @@ BUGS = (
         name="count-then-start fan-in",
         path="apps/workflows/engine/decide/opening.py",
         find=r"^        if not told\.waiting_on:\n            open_task\(changes, spec, told\)$",
-        put="        if before.waiting_on <= len(spec.depends_on) - len(spec.depends_on) // 2:\n"
-        "            open_task(changes, spec, told)",
+        put="        if told.waiting_on <= 1:\n            open_task(changes, spec, told)",
         tests=(f"{FAULTS}/test_crash_at_commit.py", LEDGER),
         only="diamond",
     ),

@@ -16,6 +16,7 @@ from apps.workflows.services.requests import once
 from tests.integration.faults.host import LEASE, SWEEP, Host
 from tests.integration.faults.stories import STORIES, open_executions
 from tests.integration.workflows.driver import check_rows
+from tests.support.clock import EPOCH
 from tests.support.death import Cut, Fault, in_a_fork
 
 MANY = 400  # more moments than any story has
@@ -91,6 +92,7 @@ class Play:
         for task in Task.objects.filter(execution=execution):
             assert task.status == story.expected(task.step_id.partition("[")[0]), task.step_id
             assert task.losses <= 1
+            assert task.finished_at >= EPOCH, "every time is the database's"
         keys = IdempotencyKey.objects.filter(user=self.owner, key=self.key)
         assert keys.count() == 1
         assert not open_executions().exists()
