@@ -70,7 +70,7 @@ def _finished(workflow: Any, tasks: int) -> None:
     """Executions that ended and were counted, with so many tasks together."""
     now = database_now()
     identity = "gen_random_uuid()" if connection.vendor == "postgresql" else "lower(hex(randomblob(16)))"
-    names = [column.column for column in Task._meta.concrete_fields]
+    names = [str(column.column) for column in Task._meta.concrete_fields]
     copied = ", ".join({"id": identity, "step_id": "'t' || n.n"}.get(name, f"t.{name}") for name in names)
     while tasks > 0:
         many = min(tasks, TASKS_OF_EXECUTION)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
-NEVER_SHOWN = frozenset({"VAULT_KEYS", "OIDC_CLIENT_SECRET"})
+NEVER_SHOWN = frozenset({"VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL"})
 """Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
@@ -90,6 +90,24 @@ class Environment(BaseModel):
         30, ge=1, le=36500, description="How long ended executions are kept; the newest 20 completed ones always."
     )
     LOG_RETENTION_DAYS: int = Field(14, ge=1, le=36500, description="How long what steps wrote is kept.")
+    OUTPUT_INLINE_BYTES: int = Field(
+        1 << 20,
+        ge=4096,
+        le=1 << 24,
+        description="Outputs of a step up to so many bytes stay in the database; larger ones are spilled.",
+    )
+    OUTPUT_MAX_BYTES: int = Field(
+        1 << 27, ge=4096, le=1 << 31, description="Bytes of outputs that a step may return, and be given, at all."
+    )
+    ARTIFACT_EXECUTION_BYTES: int = Field(1 << 30, ge=0, description="Bytes of artifacts that one execution may leave.")
+    ARTIFACT_TOTAL_BYTES: int = Field(
+        0, ge=0, description="Bytes of all artifacts together; 0: no limit but the disk's."
+    )
+    ARTIFACT_STORAGE_URL: str = Field(
+        "",
+        description="Where artifacts lie: `s3://key:secret@bucket/prefix?endpoint=https://…&region=…`, or "
+        "`file:///directory`; empty: `DATA_DIR/artifacts`.",
+    )
     CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
     WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
     VOLUME_ROOTS: Names = Field(
@@ -169,6 +187,14 @@ class Environment(BaseModel):
                     f"key {number} of {len(value)} is no Fernet key (32 bytes in URL-safe base64); make one with "
                     '`python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"`'
                 ) from None
+        return value
+
+    @field_validator("ARTIFACT_STORAGE_URL", mode="after")
+    @classmethod
+    def _storage(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and not ((parts.scheme == "s3" and parts.hostname) or (parts.scheme == "file" and parts.path)):
+            raise ValueError("give `s3://bucket/prefix`, `file:///directory`, or nothing")
         return value
 
     @field_validator("OIDC_ISSUER", mode="after")

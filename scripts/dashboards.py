@@ -250,6 +250,25 @@ ADVANCED: tuple[Panel, ...] = (
         kind="bargauge",
     ),
     Panel(
+        title="Estimates that held", about="Share of the executions that ended within the interval told; 80 % is the aim.",
+        targets=[
+            (
+                'sum(max by (covered) (increase(dagger_eta_interval_total{covered="true"}[$__range])))'
+                " / sum(max by (covered) (increase(dagger_eta_interval_total[$__range])))",
+                "",
+            )
+        ],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
+        title="Error of estimates", about="By what share half of the estimates, and 95 % of them, missed.",
+        targets=[
+            ("histogram_quantile(0.5, max by (le) (increase(dagger_eta_error_ratio_bucket[$__range])))", "p50"),
+            ("histogram_quantile(0.95, max by (le) (increase(dagger_eta_error_ratio_bucket[$__range])))", "p95"),
+        ],
+        unit="percentunit", width=12, height=7,
+    ),
+    Panel(
         title="Agents", about="Registered outside programs by state, and their slots.",
         targets=[
             ("max by (state) (dagger_agents)", "{{state}}"),

@@ -210,7 +210,9 @@ def permission_matrix() -> str:
             answers = [matrix.expected(rule, caller, relation) for relation in asked]
             row.append(answers[0] if len(set(answers)) == 1 else " ".join(answers))
         rows.append(row)
-    return table(("method", "route", "asks for", *matrix.CALLERS), rows)
+    cells = sum(1 for _ in matrix.cells())
+    told = f"{len(matrix.ROUTES)} routes with {cells} cells, each asked by a real request."
+    return f"{told}\n\n{table(('method', 'route', 'asks for', *matrix.CALLERS), rows)}"
 
 
 def admin_matrix() -> str:

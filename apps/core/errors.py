@@ -87,6 +87,12 @@ class TooLarge(PlatformError):
     default_code = "too_large"
 
 
+class Full(PlatformError):
+    """There is no room left for what should be kept: a quota of the whole installation, or a disk."""
+
+    default_code = "storage_full"
+
+
 class TooMany(PlatformError):
     """A rate limit; `retry_after` is in whole seconds."""
 

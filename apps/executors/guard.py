@@ -117,6 +117,10 @@ class Guard:
         path.mkdir(mode=0o700)
         return path
 
+    def place(self, name: str) -> Path:
+        """Where a private directory may be made that goes with the others."""
+        return self._root / name
+
     def close(self) -> None:
         """Let the guard process clean up and wait for its end, at most 10 s."""
         process, self._process = self._process, None

@@ -95,6 +95,10 @@ class Executors:
         known = ", ".join(sorted({*self._executors, *added}))
         raise Invalid(f"There is no executor {kind!r}: {problems.get(kind) or f'use one of {known}'}.")
 
+    def artifacts_of(self, attempt_key: str) -> str:
+        """The directory for what an attempt leaves; nothing is made."""
+        return str(self._guard.place(f"artifacts-{attempt_key.replace(':', '-')}"))
+
     def callables(self) -> frozenset[str]:
         """The names that a `python` step may call. Imports the team's modules, starts no process."""
         return self._python.catalogue.names

@@ -20,7 +20,8 @@ class StepCall:
 
     `config` is what the executor's `Config` schema describes. `stdin` is what the step's dependencies left for it.
     `task_key` is the same for every attempt of a task, `attempt_key` differs: pass either on as an idempotency key.
-    `attempt` counts from 1.
+    `attempt` counts from 1. What lies in the directory `artifacts` when the attempt ends becomes its artifacts. It is
+    not there yet: who has something to put into it makes it (mode 700), and the worker takes it away.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class StepCall:
     workflow_id: str
     execution_id: str
     step_id: str
+    artifacts: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from apps.progress.outbox import Outbox, TooSlow
 
 CONGESTED = 256 * 1024  # bytes that the server holds for a peer before we send no more
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes of a message of a peer's that the server gathers; beyond it ends the connection
-_LOOK_AGAIN = 0.05  # seconds
+CLOSING_SECONDS = 5  # for a peer to read why it is closed and to say goodbye; daphne's one second cuts off slow ones
+_LOOK_AGAIN = 0.05
 
 
 class Wire:
@@ -47,6 +48,7 @@ def close(send: Any, code: int) -> bool:
     protocol = _protocol_behind(send)
     if protocol is None:
         return False
+    protocol.closeHandshakeTimeout = CLOSING_SECONDS
     protocol.sendCloseFrame(code=code)
     return True
 

@@ -1,4 +1,4 @@
-"""The rows of the vault; `apps.vault.secrets` alone writes them."""
+"""The rows of the vault; `apps.vault.secrets` and `apps.vault.blobs` alone write them."""
 
 import uuid
 
@@ -31,3 +31,20 @@ class Secret(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Blob(models.Model):
+    """Bytes that are kept once, by their SHA-256; `touched_at` is when they were brought last."""
+
+    digest = models.CharField(primary_key=True, max_length=64)
+    size = models.BigIntegerField()
+    touched_at = models.DateTimeField()
+
+    objects = models.Manager["Blob"]()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["touched_at"], name="blob_touched")]
+
+    def __str__(self) -> str:
+        return self.digest

@@ -11,11 +11,12 @@ from apps.accounts.models import User
 from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
+from apps.web import ansi
 from apps.web.forms import Field, fields_of
 from apps.web.graph import Drawing, draw
 from apps.workflows.engine.states import TERMINAL, Status
-from apps.workflows.models import Execution, Task, Workflow
-from apps.workflows.selectors import estimates, overview, progress
+from apps.workflows.models import Artifact, Execution, Task, Workflow
+from apps.workflows.selectors import estimates, logs, overview, progress
 from apps.workflows.selectors.approvals import WAITING_FOR, asked_of, is_asked, requested_by
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.relations import actions_of, children, with_parents
@@ -26,6 +27,8 @@ MAX_EXPLAINED = 100  # open steps beside which it stands why
 MAX_MANY = 20  # steps with `for_each` whose items are listed
 MAX_ITEMS = 50  # of each of them; and as many of those that failed
 MAX_EVENTS = 60
+MAX_LOG = 200  # pieces of log
+MAX_ARTIFACTS = 50
 MAX_APPROVALS = 20
 MAX_DRAWN = 80  # a larger graph is no picture any more
 
@@ -84,7 +87,26 @@ def execution(user: Any, execution_id: UUID) -> dict[str, Any]:
         "actions": actions,
         "approvals": _approvals(user, row),
         "children": children(user, row),
+        "log": _log(row) if _may(user, row, Permission.TASK_READ) else None,
+        "artifacts": Artifact.objects.filter(execution=row).select_related("task").order_by("-id")[:MAX_ARTIFACTS],
     }
+
+
+def _log(row: Execution) -> list[dict[str, Any]]:
+    """The last that its steps wrote, a group for each run of pieces of one attempt."""
+    groups: list[dict[str, Any]] = []
+    chunks, left = logs.newest(row, MAX_LOG), ansi.MOST_LETTERS
+    for chunk in reversed(chunks):  # the newest are shown where there is no room for all
+        left -= len(chunk.text)
+        if left < 0:
+            break
+        key = (chunk.task_id, chunk.fence)
+        if not groups or groups[0]["key"] != key:
+            groups.insert(0, {"key": key, "step_id": chunk.task.step_id, "attempt": chunk.fence, "text": ""})
+        groups[0]["text"] = chunk.text + groups[0]["text"]
+    for group in groups:
+        group["pieces"] = list(ansi.pieces(group["text"]))
+    return groups
 
 
 def _rows(user: Any, row: Execution, tasks: list[Task]) -> list[Row]:

@@ -13,8 +13,9 @@ from django.conf import settings as django
 from django.utils.module_loading import import_string
 
 from apps.core import bell
-from apps.executors import Executors, StepCall, StepError, StepResult
+from apps.executors import Executors, Sink, StepCall, StepError, StepResult
 from apps.executors.types import Stream
+from apps.workers import files
 from apps.workers.given_secrets import GivenSecrets
 from apps.workers.keeper import keepers
 from apps.workers.ledger import Ledger, Settings
@@ -204,10 +205,15 @@ class Worker:
             workflow_id=claimed.workflow_slug,
             execution_id=str(claimed.execution_id),
             step_id=claimed.step_id,
+            artifacts=self._executors.artifacts_of(f"{claimed.task_id}:{claimed.fence}"),
         )
         with ExitStack() as stack:
             around = [stack.enter_context(wrap(call, claimed.trace_id)) for wrap in self._middleware]
-            result = await self._within_its_time(call, running)
+            try:
+                result = await files.left(claimed, call, await self._within_its_time(call, running))
+            except asyncio.CancelledError:
+                await files.forget(call)
+                raise
             for attempted in around:
                 attempted.finish(result)
             return result
@@ -216,10 +222,9 @@ class Worker:
         seconds = running.claimed.timeout_seconds
         try:
             async with asyncio.timeout(seconds) as deadline:
-                run = self._executors.get(call.kind).run
                 if running.claimed.secrets:
-                    return await self._given_secrets.perform(running.claimed, call, running, run)
-                return await run(call, running)
+                    return await self._given_secrets.perform(running.claimed, call, running, self._run)
+                return await self._run(call, running)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -228,6 +233,12 @@ class Worker:
             # An executor promises to raise nothing; one that does must not take its step's lease with it.
             logger.exception("the executor of %s steps raised", call.kind)
             return StepResult(error=StepError(type="error", message="the executor failed; see the worker's log"))
+
+    async def _run(self, call: StepCall, sink: Sink) -> StepResult:
+        filled = await files.given(call)
+        if isinstance(filled, StepError):
+            return StepResult(error=filled)
+        return await self._executors.get(call.kind).run(filled, sink)
 
     async def _flush(self) -> None:
         while True:

@@ -67,6 +67,8 @@ function apply(frame) {
   const known = showExecution(id, state);
   if (frame.step_id && here) showStep(frame.step_id, frame);
   if (here) for (const [step, one] of Object.entries(frame.steps ?? {})) showStep(step, one);
+  // A step that says how far it is may have written to its log: where that is shown, look.
+  if (here && QUIET.has(frame.event) && document.getElementById("log")) return refresh();
   if (frame.type === "snapshot" ? !known || missed || ended : !known || !QUIET.has(frame.event)) refresh();
 }
 

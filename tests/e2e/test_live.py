@@ -268,7 +268,7 @@ async def test_a19_200_sockets_that_never_read_cost_bounded_memory_and_nobody_el
     links = [await asyncio.to_thread(deaf, server, client.token, "deaf") for _ in range(200)]
     most = process.memory_info().rss
     beside, rounds = [], 0
-    while _open(process, links) and rounds < 12:
+    while _open(process, links) and rounds < 20:
         beside += await watched(server, client.token, "deaf", 12, burst)
         most, rounds = max(most, process.memory_info().rss), rounds + 1
     each = (most - before) / len(links)
@@ -291,9 +291,7 @@ def _open(process, links):
     return sum(1 for one in held if one.raddr and one.raddr.port in ours)
 
 
-@pytest.mark.parametrize(
-    ("frame", "code"), [("{", 4400), (b"\0" * 10, 4400), ("x" * 2_000_000, 1009), ("x" * 5_000_000, 1009)]
-)
+@pytest.mark.parametrize(("frame", "code"), [("{", 4400), (b"\0" * 10, 4400), (" " * 70_000, 1009)])
 async def test_a18_a_real_socket_is_closed_by_the_code_that_the_frame_deserves(server, frame, code):
     client = server.client()
     reports(client, "wrong", [0])
@@ -304,8 +302,7 @@ async def test_a18_a_real_socket_is_closed_by_the_code_that_the_frame_deserves(s
             await link.send(frame)
         _, seen, frames = await closed(link)
     assert seen == code
-    typed = [told["type"] for told in frames]
-    assert typed == (["error"] if len(frame) < 4 * 1024 * 1024 else [])  # what is so large is not even gathered
+    assert [told["type"] for told in frames] == ["error"]
 
 
 # --- rights that end --------------------------------------------------------------------------------------------------
@@ -350,7 +347,7 @@ async def closed(link):
         while True:
             frames.append(json.loads(await asyncio.wait_for(link.recv(), PATIENCE)))
     except ConnectionClosed as end:
-        return time.monotonic(), end.rcvd.code, frames
+        return time.monotonic(), end.rcvd and end.rcvd.code, frames
 
 
 async def test_a17_every_way_of_losing_the_right_closes_idle_and_busy_sockets(server):

@@ -169,7 +169,10 @@ def step(identity, *depends_on, **values):
     return {"id": identity, "depends_on": list(depends_on), **values}
 
 
-GOOD = {"name": "Good", "steps": [step("a", python="builtin.noop"), step("b", "a", python="builtin.noop")]}
+GOOD = {
+    "name": "Good",
+    "steps": [step("a", python="builtin.noop", circuit_breaker="warehouse"), step("b", "a", python="builtin.noop")],
+}
 RETRIED = {
     "name": "Retried",
     "steps": [step("a", python={"call": "builtin.fail", "with": {"times": 1}}, retries=2, retry_delay=0)],

@@ -133,11 +133,14 @@ def fire(client, shot, report):
     method = shot.operation.partition(" ")[0]
     meta = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in shot.headers.items()}
     if "HTTP_CONTENT_LENGTH" in meta:
-        meta["CONTENT_LENGTH"] = meta.pop("HTTP_CONTENT_LENGTH")
+        declared = meta.pop("HTTP_CONTENT_LENGTH")
+        # More than there is would be a server waiting for the rest; the test client has no rest to wait for.
+        too_much = declared.isascii() and declared.isdigit() and int(declared[:30]) > len(shot.body or b"")
+        meta["CONTENT_LENGTH"] = str(len(shot.body or b"")) if too_much else declared
     began = time.monotonic()
     try:
         answer = client.generic(method, shot.path, shot.body or b"", content_type=shot.media_type, **meta)
-        content = answer.content if not answer.streaming else b"".join(answer.streaming_content)
+        content = read(answer)
     except Exception as error:
         report.statuses["raised"] += 1
         report.bad.append((shot, f"raised {type(error).__name__}: {str(error)[:300]}"))
@@ -145,6 +148,16 @@ def fire(client, shot, report):
     report.statuses[answer.status_code] += 1
     if why := wrong(answer, content, time.monotonic() - began):
         report.bad.append((shot, why))
+
+
+def read(answer):
+    """The body; of a stream without an end nothing."""
+    if not answer.streaming:
+        return answer.content
+    if answer.is_async:
+        answer.close()
+        return b""
+    return b"".join(answer.streaming_content)
 
 
 def wrong(answer, content, seconds):

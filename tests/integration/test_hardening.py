@@ -212,3 +212,14 @@ def test_a25_no_log_line_keeps_a_credential(lines, make_user, api):
     api.post("/auth/token", {"username": "x", "password": "hunter2-hunter2"}, "application/json")
     assert "hunter2" not in lines.getvalue()
     assert secret not in lines.getvalue()
+
+
+@pytest.mark.parametrize("path", ["/progress/{}/stream", "/workflows/{}", "/schema"])
+def test_a34_a_form_that_nobody_knows_is_a_problem_on_every_kind_of_route(api, make_workflow, path):
+    address = path.format(make_workflow([noop("a")]).slug)
+    for asked in ("?format=ticket", "?format=%2Fetc%2Fpasswd"):
+        answer = api.get(address + asked)
+        assert answer.status_code in (200, 404, 406), asked
+        if answer.status_code != 200:
+            problem(answer, answer.status_code)
+    problem(api.get(address, headers={"Accept": "application/x-nothing"}), 406)

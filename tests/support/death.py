@@ -73,10 +73,39 @@ class Fault:
         kind._commit = lambda wrapper: self.commit(lambda: commit(wrapper))
         bell.ring = lambda *values: self.ring(ring, *values)
         try:
-            with connection.execute_wrapper(single):
+            with connection.execute_wrapper(single), at_once(self.commit):
                 yield self
         finally:
             kind._commit, bell.ring = commit, ring
+
+
+@contextlib.contextmanager
+def at_once(commit):
+    """`commit(really)` is called for what the ledger writes in one statement, which is a transaction of its own.
+
+    That goes past Django, by a plain cursor of psycopg's (SQLite has no such way).
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    import psycopg
+
+    before = psycopg.Cursor.execute
+
+    def execute(cursor, query, *values, **named):
+        def really():
+            return before(cursor, query, *values, **named)
+
+        alone = type(cursor) is psycopg.Cursor and cursor.connection is connection.connection
+        if not alone or connection.in_atomic_block or not _WRITES.match(str(query)):
+            return really()
+        return commit(really)
+
+    psycopg.Cursor.execute = execute
+    try:
+        yield
+    finally:
+        psycopg.Cursor.execute = before
 
 
 def _die():

@@ -44,6 +44,7 @@ _STATUS: tuple[tuple[type[errors.PlatformError], int], ...] = (
     (errors.Unprocessable, 422),
     (errors.TooMany, 429),
     (errors.Unavailable, 503),
+    (errors.Full, 507),
     (errors.PlatformError, 400),
 )
 
@@ -145,7 +146,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
     set_rollback()
     request = context["request"]
     renderer = getattr(request, "accepted_renderer", None)
-    if renderer is None or isinstance(renderer, BrowsableAPIRenderer | DRFJSONRenderer):
+    # Without a renderer none could be agreed on, and DRF would take the view's first, which need not know errors.
+    if isinstance(renderer, BrowsableAPIRenderer | DRFJSONRenderer):
         response = Response(description.body(), status=description.status)
         response.is_problem = True  # type: ignore[attr-defined]  # the renderer gives it its media type
         for name, value in description.headers.items():

@@ -187,7 +187,7 @@ def _imported() -> Any:
         import dagger
         from dagger import telemetry
 
-        # At INFO these print whole queries, and with them the values of secrets.
+        # At DEBUG these print whole queries, and with them the values of secrets.
         for name in ("gql", "gql.transport.httpx", "gql.client"):
             logging.getLogger(name).setLevel(logging.WARNING)
         before = os.environ.get("OTEL_SDK_DISABLED")

@@ -5,6 +5,7 @@ import errno
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -87,6 +88,10 @@ class ProcessExecutor:
     async def _perform(self, call: StepCall, config: ProcessConfig, log: CappedLog) -> StepResult:
         mark = self._guard.mark("command")
         directory = self._guard.directory(mark)
+        if self._sandbox is not None:
+            call = replace(call, artifacts="")  # it lies outside of what a sandbox can write
+        elif call.artifacts:
+            Path(call.artifacts).mkdir(mode=0o700)
         try:
             return await self._run_in(directory, mark, call, config, log)
         finally:

@@ -42,6 +42,7 @@ def environment_of(call: StepCall, own: Mapping[str, str], directory: Path) -> d
         **trace_environment(),
         "ORCHESTRATION_TASK_KEY": call.task_key,
         "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
+        **({"ORCHESTRATION_ARTIFACTS": call.artifacts} if call.artifacts else {}),
     }
 
 

@@ -297,6 +297,31 @@ LESSER: tuple[Alert, ...] = (
         trial=Trial(series={"dagger_metrics_label_overflow_total": ("5x20", "0x20", "0x5 1x15")}),
     ),
     Alert(
+        name="EtaMiscalibrated",
+        group="platform",
+        severity="info",
+        # Four of five actual ends should lie between the tenth and the ninetieth percentile that were told.
+        expr=(
+            'sum(max by (covered) (increase(dagger_eta_interval_total{covered="true"}[6h])))\n'
+            "/ sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) < 0.6\n"
+            "and sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) >= 20"
+        ),
+        wait=900,
+        summary="Only {{ $value | humanizePercentage }} of the executions ended when the estimate said they would",
+        description="Of the intervals that are told for the end of an execution, 80 % should hold.",
+        causes=("what workflows do has changed since most of their executions", "the workers' number changed much"),
+        steps=(
+            "Compare `GET /progress/{workflow_id}/estimate` with the last executions of that workflow.",
+            "Nothing is broken: estimates learn from every execution that completes.",
+        ),
+        trial=Trial(
+            series={
+                'dagger_eta_interval_total{covered="true"}': ("0+8x90", "0+61x90", "0+5x90"),
+                'dagger_eta_interval_total{covered="false"}': ("0+2x90", "0+39x90", "0+5x90"),
+            }
+        ),
+    ),
+    Alert(
         name="Watchdog",
         group="platform",
         severity="none",

@@ -20,9 +20,9 @@ from rest_framework.response import Response
 from apps.accounts.permissions import Permission
 from apps.core.errors import Invalid, Problem, TooLarge
 from apps.workflows.api import serializers
-from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.artifacts import WrittenActions
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Event, Execution, LogChunk, Task, Trigger, Workflow
+from apps.workflows.models import Event, Execution, Task, Trigger, Workflow
 from apps.workflows.selectors.relations import of_parent, of_step, with_parents
 from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
@@ -74,7 +74,7 @@ class ExecutionFilter(FilterSet):
         return rows.filter(workflow__in=Workflow.objects.named_like(text))
 
 
-class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
+class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, WrittenActions):
     """Runs of workflows."""
 
     required_permissions = {
@@ -91,6 +91,9 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         "tasks": Permission.TASK_READ,
         "events": Permission.WORKFLOW_READ,
         "logs": Permission.TASK_READ,
+        "logs_text": Permission.TASK_READ,
+        "artifacts": Permission.WORKFLOW_READ,
+        "artifact": Permission.WORKFLOW_READ,
     }
     gated_actions = frozenset(required_permissions)
     together = frozenset({"partial_update", "cancel", "pause", "resume", "signal", "retry", "fork"})
@@ -104,7 +107,9 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
 
     def get_queryset(self) -> QuerySet[Execution]:
         """What the caller may see for the present action."""
-        reading = self.permission() if self.action in ("tasks", "logs", "why") else Permission.WORKFLOW_READ
+        reading = (
+            self.permission() if self.action in ("tasks", "logs", "logs_text", "why") else Permission.WORKFLOW_READ
+        )
         rows = Execution.objects.visible_to(self.request.user, reading)
         return with_parents(rows.select_related("workflow", "version", "requested_by"), self.request.user)
 
@@ -208,19 +213,6 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedVi
         after, limit = whole(request, "after", 0), whole(request, "limit", MAX_ROWS)
         rows = Event.objects.filter(execution=self.get_object(), seq__gt=after).order_by("seq")[: min(limit, MAX_ROWS)]
         return Response(serializers.EventSerializer(rows, many=True).data)
-
-    @extend_schema(
-        responses=serializers.LogSerializer(many=True),
-        parameters=[OpenApiParameter("step_id", str, description="Only this step's."), AFTER[1]],
-    )
-    @action(detail=True, pagination_class=None, filterset_class=None)
-    def logs(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
-        """What its steps wrote: by task and attempt, in order."""
-        rows = LogChunk.objects.filter(task__execution=self.get_object()).select_related("task")
-        if step := request.query_params.get("step_id"):
-            rows = rows.filter(task__step_id=step.replace("\0", ""))
-        rows = rows.order_by("task_id", "fence", "number")[: min(whole(request, "limit", MAX_ROWS), MAX_ROWS)]
-        return Response(serializers.LogSerializer(rows, many=True).data)
 
 
 def _signal_name(name: str) -> str:

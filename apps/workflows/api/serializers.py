@@ -10,6 +10,7 @@ from apps.workflows.engine.ids import ordinal_of
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Event, Execution, LogChunk, Performer, Task, Workflow, WorkflowVersion
 from apps.workflows.selectors.approvals import asked_of
+from apps.workflows.selectors.logs import cursor_of
 from apps.workflows.selectors.relations import actions_of, children, item_number
 
 
@@ -252,11 +253,16 @@ class LogSerializer(serializers.ModelSerializer[LogChunk]):
 
     step_id = serializers.CharField(source="task.step_id", read_only=True)
     attempt = serializers.IntegerField(source="fence", read_only=True)
+    cursor = serializers.SerializerMethodField()
 
     class Meta:
         model = LogChunk
-        fields = ["step_id", "attempt", "number", "stream", "text", "at"]
+        fields = ["step_id", "attempt", "number", "stream", "text", "at", "cursor"]
         read_only_fields = fields
+
+    def get_cursor(self, chunk: LogChunk) -> str:
+        """Its place in the order of writing."""
+        return cursor_of(chunk)
 
 
 class ReasonSerializer(serializers.Serializer[Any]):

@@ -25,6 +25,8 @@ PRIOR = ((-2.2, 1.0), (-1.3, 2.0), (-0.6, 3.0), (0.0, 3.0), (0.6, 3.0), (1.3, 2.
 FIRST = "monte_carlo"
 HEAD_START = 0.93  # what the error of the first method counts for: another must be better by more than chance
 PRIOR_ERROR = 0.35
+APART = 0.4  # so far, in logarithms, methods may always differ
+SEEN = 0.1  # what a moment must count for to be alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,11 @@ def _at(raw: Raw, score: float) -> float:
 
 
 def _best(said: Mapping[str, Raw], near: Sequence[tuple[Judged, float]]) -> str:
-    """The method whose errors at alike moments were least."""
+    """The method whose errors at alike moments were least, among those that may be believed now."""
     errors = {}
     for name in said:
+        if _contradicts(name, said, near):
+            continue
         total, weight = PRIOR_ERROR * 2.0, 2.0
         for one, counts in near:
             if name in one.said:
@@ -165,3 +169,20 @@ def _best(said: Mapping[str, Raw], near: Sequence[tuple[Judged, float]]) -> str:
                 weight += counts
         errors[name] = total / weight * (HEAD_START if name == FIRST else 1.0)
     return min(errors, key=lambda name: errors[name])
+
+
+def _contradicts(name: str, said: Mapping[str, Raw], near: Sequence[tuple[Judged, float]]) -> bool:
+    """Whether a method is further from the simulation than it ever was at alike moments.
+
+    Then there is something about this run that only the simulation looks at: a list that is ten times as long, say.
+    """
+    if name == FIRST or FIRST not in said:
+        return False
+    usual = max((_apart(one.said, name) for one, counts in near if counts > SEEN), default=0.0)
+    return _apart(said, name) > max(APART, 1.5 * usual)
+
+
+def _apart(said: Mapping[str, Raw], name: str) -> float:
+    if name not in said or FIRST not in said:
+        return 0.0
+    return abs(math.log(max(said[name].seconds, 1e-6) / max(said[FIRST].seconds, 1e-6)))

@@ -1,5 +1,6 @@
 """Rows, their constraints, and the querysets that gate them by permission."""
 
+from apps.workflows.models.artifacts import Artifact
 from apps.workflows.models.breakers import BreakerCall, BreakerMove, CircuitBreaker
 from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
 from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
@@ -18,6 +19,7 @@ from apps.workflows.models.workflows import (
 )
 
 __all__ = [
+    "Artifact",
     "BreakerCall",
     "BreakerMove",
     "CachedResult",

@@ -41,6 +41,7 @@ def executor_options() -> Options:
         sandbox_network=env.PROCESS_SANDBOX_NETWORK,
         work_dir=settings.DATA_DIR / "work",
         children=env.SLOTS,
+        max_output_bytes=env.OUTPUT_MAX_BYTES,
     )
 
 

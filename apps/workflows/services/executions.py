@@ -26,7 +26,7 @@ from apps.workflows.engine.types import (
 from apps.workflows.models import Execution, Schedule, Task, Trigger, Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of, version_of
 from apps.workflows.selectors.relations import actions_of
-from apps.workflows.services import follow
+from apps.workflows.services import artifacts, follow
 from apps.workflows.services.ledger import sql, unit_of
 from apps.workflows.services.ledger.children import Origin, concurrency_key, new_execution
 from apps.workflows.services.ledger.turn import ended_of
@@ -265,4 +265,6 @@ def _again(
     origin = Origin(
         trigger=trigger, by=by, trace_id=uuid.uuid4().hex, of=execution, kept=results, told={**told, "kept": len(kept)}
     )
-    return _begin(execution.workflow, execution.version, execution.inputs, origin, priority=execution.priority)
+    made = _begin(execution.workflow, execution.version, execution.inputs, origin, priority=execution.priority)
+    artifacts.inherit(execution, made)
+    return made

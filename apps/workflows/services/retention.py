@@ -30,7 +30,7 @@ from apps.workflows.models import (
     Workflow,
     WorkflowVersion,
 )
-from apps.workflows.services import counting
+from apps.workflows.services import artifacts, counting
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.requests import KEPT
 
@@ -193,5 +193,6 @@ RULES: tuple[Rule, ...] = (
     Rule(count=_count_logs, batches=_prune_logs),
     Rule(count=_count_executions, batches=_prune_executions),
     Rule(count=_count_versions, batches=_prune_versions),
+    artifacts.RULE,
 )
 """What costs least comes first; versions after the executions that ran them."""

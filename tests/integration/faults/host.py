@@ -30,6 +30,7 @@ class Host:
         self.performed = []
         self.refused = []
         self._unsure = False
+        self.look = True
 
     def round(self):
         """Beat, report and claim, perform; gives whether anything moved."""
@@ -49,7 +50,10 @@ class Host:
         stopped = self.beat()
         reports = list(self.reports)
         ended = sum(not isinstance(report.happening, Progressed) for report in reports)
-        answer = turn(reports, self.wanted(max(0, self.slots - len(self.held) + ended)))
+        # As a worker that goes on with what its own reports made ready, and looks at the line in its next turn.
+        look = self.look or not reports
+        answer = turn(reports, self.wanted(max(0, self.slots - len(self.held) + ended), look=look))
+        self.look = bool(reports) and not answer.claimed
         self.reports = []
         for report, told in zip(reports, answer.answers, strict=True):
             if not isinstance(report.happening, Progressed):
@@ -69,8 +73,8 @@ class Host:
     def heard(self, report, told):
         """An answer to a report; who wants to know overrides it."""
 
-    def wanted(self, slots):
-        return Wanted(owner=self.name, slots=slots, lease_seconds=LEASE, idle=not self.held)
+    def wanted(self, slots, *, look):
+        return Wanted(owner=self.name, slots=slots, lease_seconds=LEASE, idle=not self.held, look=look)
 
     def beat(self):
         """Extend its leases; gives what is to be stopped."""

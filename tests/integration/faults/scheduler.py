@@ -10,7 +10,7 @@ import threading
 from django.db import OperationalError, connection, connections
 
 from apps.core import bell
-from tests.support.death import _NOT_OURS, _WRITES
+from tests.support.death import _NOT_OURS, _WRITES, at_once
 
 
 class Killed(BaseException):
@@ -169,9 +169,18 @@ class Scheduler:
                 actor.hand_over()
             return begin(wrapper, autocommit, **values)
 
+        def _one_statement(really):
+            actor = getattr(_local, "actor", None)
+            if actor is None or actor.doomed:
+                return really()
+            actor.hand_over()
+            return self.commit(actor, really)
+
         kind._commit, kind.set_autocommit, bell.ring = _commit, _begin, self.ring
         try:
-            yield self
+            with at_once(_one_statement):
+                yield self
+                self.end()
         finally:
             self.end()
             kind._commit, kind.set_autocommit, bell.ring = commit, begin, ring

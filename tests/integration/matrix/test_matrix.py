@@ -1,7 +1,11 @@
 """A8: every cell of the matrix, asked by a real request: route × method × caller × relation."""
 
 import collections
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.contrib import admin
@@ -10,10 +14,11 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from apps.progress.routing import websocket
+from apps.progress.routing import refuse, websocket
 from orchestration import matrix
 from tests.integration.matrix import world as worlds
 
+ROOT = Path(__file__).resolve().parents[3]
 METHODS = ("get", "post", "put", "patch", "delete")
 PAGES = {
     "/ui/login": ("GET", "POST"), "/ui/logout": ("POST",), "/ui/account": ("GET", "POST"), "/ui/oidc/login": ("POST",),
@@ -56,6 +61,28 @@ def _fresh_cache():
 
 def test_a7_the_matrix_declares_exactly_what_is_served():
     assert sorted(matrix.ROUTES) == sorted(served())
+
+
+def test_a7_the_server_has_no_door_beside_these():
+    """The ASGI application itself, as a server process makes it: which protocols there are, and where they lead."""
+    told = (
+        "from orchestration.asgi import application; from apps.progress.routing import websocket; "
+        "print(sorted(application.application_mapping), application.application_mapping['websocket'] is websocket)"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "orchestration.settings.test"}
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.strip() == "['http', 'websocket'] True", done.stderr
+    *routes, last = websocket.routes
+    assert [str(route.pattern) for route in routes] == ["progress/ws"]
+    assert last.callback is refuse  # whatever else is asked for is refused in the handshake
 
 
 def test_a7_the_matrix_declares_exactly_the_pages_of_the_admin():

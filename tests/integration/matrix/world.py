@@ -3,14 +3,17 @@
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO
 
 from django.test import Client
 from guardian.shortcuts import assign_perm
 
 from apps.accounts import tokens
 from apps.accounts.models import ApiToken, Role, User
+from apps.monitoring.models import Silence
+from apps.vault import blobs
 from apps.workflows.engine.states import Status
-from apps.workflows.models import Execution, Task, Workflow
+from apps.workflows.models import Artifact, Execution, Task, Workflow
 from apps.workflows.services import executions, receivers, schedules, secrets, trackers, webhooks, workflows
 from orchestration.matrix import CALLERS, NO_ROLE, NOBODY, RELATIONS
 
@@ -33,6 +36,7 @@ class Thing:
     tracker: str
     api_token: object
     secret: object
+    artifact: object
 
 
 @dataclass
@@ -66,7 +70,12 @@ def made(name, owner):
     schedule = schedules.create(workflow, wanted, by=owner)
     token = ApiToken.objects.create(owner=owner, name=name, digest=name, expires_at=datetime(2100, 1, 1, tzinfo=UTC))
     secret = secrets.create(name=name.replace("-", "_"), value="a value of a secret", by=owner)
-    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token, secret)
+    blob = blobs.keep(BytesIO(b"of a step"))
+    artifact = Artifact.objects.create(
+        execution=execution, task=task, fence=1, name="a.txt", content_type="text/plain", size=blob.size,
+        blob_id=blob.digest, created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token, secret, artifact)
 
 
 def build():
@@ -94,6 +103,12 @@ def build():
     return world
 
 
+def silence():
+    """One that holds, for whoever may end it."""
+    until = {"starts_at": datetime(2026, 1, 1, tzinfo=UTC), "ends_at": datetime(2100, 1, 1, tzinfo=UTC)}
+    return Silence.objects.get_or_create(comment="of the matrix", defaults={"matchers": [], **until})[0]
+
+
 def path_of(route, thing):
     """The address of a route for a thing."""
     path = route.partition(" ")[2]
@@ -117,7 +132,8 @@ def path_of(route, thing):
     }.get(head, "")
     for place, value in {
         "{id}": identity, "{name}": name, "{workflow_id}": thing.workflow.slug, "{slug}": thing.workflow.slug,
-        "{execution_id}": thing.execution.pk,
+        "{execution_id}": thing.execution.pk, "{artifact}": thing.artifact.pk,
+        "{silence_id}": silence().pk if "{silence_id}" in path else "", "{alert}": "NoWorkers",
     }.items():  # fmt: skip
         path = path.replace(place, str(value))
     return path + ("?from=1&to=1" if path.endswith("/diff") else "")

@@ -79,9 +79,7 @@ def test_an_alertmanager_that_does_not_answer_is_told(worker, settings):
     assert "alerts: the Alertmanager does not answer: no connection" in text
 
 
-def test_the_page_shows_it_to_those_who_may_monitor(client, make_user, worker):
+def test_the_page_shows_it_to_those_who_may_monitor(reader, outsider, worker):
     burn()
-    client.force_login(make_user("user"), backend="django.contrib.auth.backends.ModelBackend")
-    assert b"What needs somebody" in client.get("/ui/").content
-    client.force_login(make_user("agent"), backend="django.contrib.auth.backends.ModelBackend")
-    assert b"What needs somebody" not in client.get("/ui/").content
+    assert b"What needs somebody" in reader.get("/ui/").content
+    assert b"What needs somebody" not in outsider.get("/ui/").content

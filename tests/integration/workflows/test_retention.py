@@ -20,8 +20,10 @@ from apps.monitoring import facts
 from apps.monitoring.collectors import find
 from apps.monitoring.exposition import rendered
 from apps.monitoring.families import FROM_THE_DATABASE
+from apps.vault import blobs
 from apps.workflows.engine.ids import new_execution_id
 from apps.workflows.models import (
+    Artifact,
     CachedResult,
     Event,
     Execution,
@@ -90,14 +92,19 @@ def test_old_executions_go_with_all_that_hangs_on_them(make_workflow, owner, kee
         task = Task.objects.get(execution=execution, step_id="a")
         LogChunk.objects.create(task=task, fence=1, number=1, stream="stdout", text="x", at=database_now())
         Notification.objects.create(execution=execution, receiver_name="ops", created_at=database_now())
+        blob = blobs.keep(io.BytesIO(b"of a step"))
+        Artifact.objects.create(
+            execution=execution, task=task, fence=1, name="a", size=blob.size, blob_id=blob.digest,
+            created_at=database_now(),
+        )  # fmt: skip
     gone = retention.run(database_now())
     assert gone.finished
     assert gone.counts == {
         "workflows_execution": 1, "workflows_task": 2, "workflows_event": old.seq + 6,
-        "workflows_logchunk": 1, "workflows_notification": 1,
+        "workflows_logchunk": 1, "workflows_notification": 1, "workflows_artifact": 1,
     }  # fmt: skip
     assert [row.pk for row in Execution.objects.all()] == [young.pk]
-    for model in (Task, Event, Notification):
+    for model in (Task, Event, Notification, Artifact):
         assert set(model.objects.values_list("execution", flat=True)) == {young.pk}
     assert LogChunk.objects.get().task.execution_id == young.pk
     assert not verdict().violations

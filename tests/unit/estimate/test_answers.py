@@ -114,6 +114,19 @@ def test_a_method_that_did_better_is_believed_and_the_first_one_until_then():
     assert calibration.answer(said, 0.5, least=0.001).method == "work_weighted"
 
 
+def test_a_method_that_does_not_look_at_steps_is_not_believed_where_they_tell_something_else():
+    """It was the best one while lists were of one length; this list is ten times as long."""
+    calibration = Calibration()
+    for _ in range(8):
+        said = {"monte_carlo": Raw(115.0, 0.1, 0.1), "median_of_last_runs": Raw(100.0, 0.1, 0.1)}
+        calibration.take([(0.5, 100.0, said)] * 4, least=0.001)
+    assert calibration.answer(said, 0.5, least=0.001).method == "median_of_last_runs"
+    longer = {"monte_carlo": Raw(1000.0, 0.1, 0.1), "median_of_last_runs": Raw(100.0, 0.1, 0.1)}
+    told = calibration.answer(longer, 0.5, least=0.001)
+    assert told.method == "monte_carlo"
+    assert told.p50 > 700
+
+
 def test_a_steady_error_is_taken_back():
     calibration = Calibration()
     for _ in range(20):

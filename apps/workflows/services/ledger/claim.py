@@ -237,7 +237,9 @@ def _stdin(outputs: Any, depends_on: Sequence[str]) -> bytes:
 
     def one(step: str) -> Any:
         left = outputs.get(step) or {}
-        return left["stdout"] if isinstance(left.get("stdout"), str) else left
+        stdout = left.get("stdout")
+        # Of a large one there is a reference: who performs the task reads it.
+        return stdout if isinstance(stdout, str) or (isinstance(stdout, dict) and "spilled_to" in stdout) else left
 
     if not depends_on:
         return b""
