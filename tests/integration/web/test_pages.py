@@ -106,11 +106,15 @@ def test_what_is_left_is_told_only_where_there_is_a_history(as_user, running):
     client = as_user("ann", "user")
     assert "data-until" not in client.get(f"/ui/executions/{running.pk}").content.decode()
     past = executions.start(running.workflow, by=None)
-    Task.objects.filter(execution=past).update(status="completed", ready_at=None, finished_at=began)
+    after = began + timedelta(hours=1)
+    Task.objects.filter(execution=past).update(status="completed", ready_at=None, started_at=began, finished_at=after)
     Execution.objects.filter(pk=past.pk).update(
         status="completed", percent=100, open_tasks=0, ready_at=None, started_at=began,
-        finished_at=began + timedelta(hours=1),
+        finished_at=after,
     )  # fmt: skip
+    assert fold(running.workflow_id) == 1
+    now = database_now()
+    Performer.objects.create(name="w1", kind="worker", slots=4, load=0, seen_at=now, started_at=now, labels={})
     assert "data-until" in client.get(f"/ui/executions/{running.pk}").content.decode()
 
 
