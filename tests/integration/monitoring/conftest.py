@@ -43,5 +43,5 @@ def _client(username, role):
     user = User.objects.create_user(username, password="correct horse battery")
     user.roles.set([Role.objects.get(name=role)])
     client = Client(raise_request_exception=False)
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="apps.accounts.backends.PasswordBackend")
     return client

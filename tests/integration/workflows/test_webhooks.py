@@ -68,7 +68,8 @@ def told(answer):
     """All that a caller can compare: status, headers and body, without what differs between any two answers."""
     body = answer.json()
     body.pop("request_id")
-    headers = {name: value for name, value in answer.headers.items() if name not in ("X-Request-ID", "Date")}
+    own = ("X-Request-ID", "Date", "RateLimit-Remaining", "RateLimit-Reset")
+    headers = {name: value for name, value in answer.headers.items() if name not in own}
     return answer.status_code, headers, body
 
 
