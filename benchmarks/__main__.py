@@ -1,7 +1,7 @@
 """`python -m benchmarks`: the shapes on SQLite and on a private PostgreSQL, with `--peers` beside other systems.
 
-Then the estimates, which need no database. Prints the tables; `--write` keeps those of a whole run in
-docs/benchmarks.md and docs/estimates.md.
+Then the estimates, which need no database. Prints the tables; `--write` keeps in docs/benchmarks.md and
+docs/estimates.md those that were measured whole: with `--only` the others stay as they are.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from benchmarks.shapes import ALL, FULL, PUBLIC, QUICK
 from tests.support import postgres
 
 ESTIMATE = "estimate"
+WHOLE = {"steps": set(PUBLIC), "peers": set(PUBLIC), "quiet": {"idle", "latency"}}
+"""The shapes that a section of several has to tell of."""
 
 
 def asked() -> argparse.Namespace:
@@ -30,10 +32,10 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--peers", action="store_true", help="beside Celery, DBOS, Procrastinate and Prefect")
-    parser.add_argument("--write", action="store_true", help="keep the tables in docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="keep the tables that are whole in the docs")
     options = parser.parse_args()
-    if options.write and (options.quick or options.only):
-        parser.error("--write keeps whole runs only: leave out --quick and --only")
+    if options.write and options.quick:
+        parser.error("--write keeps figures that mean something: leave out --quick")
     if options.repeat < 1 or options.workers < 1:
         parser.error("--repeat and --workers must be at least 1")
     return options
@@ -80,7 +82,7 @@ def _measure(options: argparse.Namespace) -> None:
     sections |= {family: families.section(family, found) for family, found in beside.items()}
     print("\n\n".join(sections.values()))
     if options.write:
-        page.write(sections)
+        page.write({name: text for name, text in sections.items() if WHOLE.get(name, set()) <= set(shapes)})
 
 
 def _sections(

@@ -30,7 +30,7 @@ class Sizes:
     scrape_workflows: int = 200
     scrape_tasks: int = 1_000_000
     scrape_runs: int = 15
-    limit_seconds: float = 180.0
+    limit_seconds: float = 110.0
     """How long a shape of a peer may take with all its runs, its own start included."""
 
     def count(self, shape: str) -> int:
