@@ -5,12 +5,16 @@ seed plays the same one. What two transactions do to each other inside the datab
 """
 
 import contextlib
+import sys
 import threading
+import traceback
 
 from django.db import OperationalError, connection, connections
 
 from apps.core import bell
 from tests.support.death import _NOT_OURS, _WRITES, at_once
+
+STUCK_AFTER = 60.0  # seconds: an actor waits for another that cannot move, as for a lock that is held over a statement
 
 
 class Killed(BaseException):
@@ -96,14 +100,20 @@ class Scheduler:
         actor = self.rng.choice(able)
         self.counts["steps"] += 1
         self.trace.append(actor.name)
-        actor.go.release()
-        self.main.acquire()
+        self._resume(actor)
         if actor.over:
             self.actors.remove(actor)
             actor.join()
         if actor.error:
             raise actor.error
         return True
+
+    def _resume(self, actor):
+        actor.go.release()
+        if not self.main.acquire(timeout=STUCK_AFTER):
+            frame = sys._current_frames().get(actor.ident)
+            where = "".join(traceback.format_stack(frame)) if frame else "it is gone"
+            raise AssertionError(f"{actor.name} neither handed over nor ended in {STUCK_AFTER} s:\n{where}")
 
     def chance(self, fault):
         if self.faults.get(fault, 0.0) and self.rng.random() < self.faults[fault]:
@@ -113,8 +123,7 @@ class Scheduler:
 
     def kill(self, actor):
         actor.doomed = True
-        actor.go.release()
-        self.main.acquire()
+        self._resume(actor)
         self.actors.remove(actor)
         actor.join()
 
