@@ -217,10 +217,10 @@ def test_pages_need_few_queries(as_user, make_workflow, owner, django_assert_max
         executions.start(make_workflow(name=f"Report {number}"), by=owner)
     client = as_user("ann", "user")
     client.get("/ui/")
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(20):
         client.get("/ui/")
     execution = Execution.objects.first()
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(24):
         client.get(f"/ui/executions/{execution.pk}")
 
 
