@@ -189,4 +189,5 @@ def test_sigterm_drains_and_a_second_run_finds_everything_as_it_was_left(install
     attempts = [e["type"] for e in client.get(f"/executions/{execution}/events").json()].count("task.started")
     assert attempts == 1, "it was finished before the worker ended"
     after = client.get("/executions").json()["results"]
-    assert [e["id"] for e in after[1:]] == [e["id"] for e in before]
+    # A page of the list may be full: the newest pushes the oldest off it.
+    assert [e["id"] for e in after[1:]] == [e["id"] for e in before][: len(after) - 1]
