@@ -272,7 +272,9 @@ def test_one_execution_is_one_trace_across_its_processes(stack):
             if span.trace_id.hex() == trace
         ]
         names = [span.name for _, span in found]
-        return found if "RUN retried" in names and names.count("run_step a") == 2 else None
+        whole = "RUN retried" in names and names.count("run_step a") == 2
+        # The server sends its spans by itself, perhaps later than the worker.
+        return found if whole and any(service.endswith("-server") for service, _ in found) else None
 
     found = until(received, 60)
     for service, span in found:

@@ -23,7 +23,6 @@ from django.utils.html import escape
 from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf_errors
 from rest_framework.renderers import BrowsableAPIRenderer
-from rest_framework.renderers import JSONRenderer as DRFJSONRenderer
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
@@ -147,7 +146,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
     request = context["request"]
     renderer = getattr(request, "accepted_renderer", None)
     # Without a renderer none could be agreed on, and DRF would take the view's first, which need not know errors.
-    if isinstance(renderer, BrowsableAPIRenderer | DRFJSONRenderer):
+    if isinstance(renderer, BrowsableAPIRenderer) or getattr(renderer, "labels_problems", False):
         response = Response(description.body(), status=description.status)
         response.is_problem = True  # type: ignore[attr-defined]  # the renderer gives it its media type
         for name, value in description.headers.items():

@@ -11,6 +11,7 @@ from apps.core.api.problems import MEDIA_TYPE
 class JSONRenderer(renderers.JSONRenderer):
     """DRF's renderer with compact output and without NaN, whatever the settings say."""
 
+    labels_problems = True
     compact = True
     strict = True
 
