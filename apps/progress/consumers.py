@@ -65,6 +65,7 @@ class ProgressConsumer(AsyncWebsocketConsumer):
             logger.exception("a handshake could not be judged")
             await self._end()
             return
+        wires.bound(self.base_send, MAX_FRAME, self._unfit)
         await self.accept(admission.subprotocol)  # type: ignore[no-untyped-call]
         self._open = True
         try:
@@ -92,7 +93,7 @@ class ProgressConsumer(AsyncWebsocketConsumer):
         if text_data is None:
             await self._fail(_bad(BAD_FRAME, "bad_frame", "Frames are JSON text; binary ones are not understood."))
         elif len(text_data) > MAX_FRAME or len(text_data.encode("utf-8", "replace")) > MAX_FRAME:
-            await self._fail(_bad(TOO_LARGE, "too_large", f"A frame is at most {MAX_FRAME:,} bytes."))
+            await self._fail(_TOO_LARGE)
         else:
             try:
                 if self._session is not None:
@@ -110,6 +111,10 @@ class ProgressConsumer(AsyncWebsocketConsumer):
             case protocol.Unsubscribe(workflow_id=workflow_id):
                 session.subscriptions.remove(workflow_id)
                 session.reader.outbox.put(payloads.plain("unsubscribed", workflow_id=workflow_id))
+
+    def _unfit(self, code: int) -> None:
+        """The server would not gather a message, for this reason."""
+        self._end_soon(_TOO_LARGE if code == TOO_LARGE else _bad(BAD_FRAME, "bad_frame", "Frames are UTF-8 text."))
 
     # -- what is sent --------------------------------------------------------------------------------------------------
 
@@ -171,3 +176,6 @@ class ProgressConsumer(AsyncWebsocketConsumer):
 
 def _bad(close_code: int, code: str, message: str) -> Ending:
     return Ending(close_code=close_code, code=code, message=message)
+
+
+_TOO_LARGE = _bad(TOO_LARGE, "too_large", f"A frame is at most {MAX_FRAME:,} bytes.")

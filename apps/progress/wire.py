@@ -6,6 +6,7 @@ and is handed frames that were encoded once for all (autobahn's `sendPreparedMes
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from apps.progress.frames import Batch, Frame
 from apps.progress.outbox import Outbox, TooSlow
 
 CONGESTED = 256 * 1024  # bytes that the server holds for a peer before we send no more
-MAX_MESSAGE = 4 * 1024 * 1024  # bytes of a message of a peer's that the server gathers; beyond it ends the connection
+SEND_BUFFER = 256 * 1024  # bytes that the kernel holds for a peer beside that; by itself it takes up to 4 MiB of each
 CLOSING_SECONDS = 5  # for a peer to read why it is closed and to say goodbye; daphne's one second cuts off slow ones
 _LOOK_AGAIN = 0.05
 
@@ -27,8 +28,6 @@ class Wire:
         self._say = say
         self._protocol = _protocol_behind(send)
         self.held = held_back(send)
-        if self._protocol is not None:
-            self._protocol.maxMessagePayloadSize = MAX_MESSAGE  # by itself it gathers whatever comes
 
     async def send(self, batch: Batch) -> None:
         """Send these frames, in order."""
@@ -51,6 +50,32 @@ def close(send: Any, code: int) -> bool:
     protocol.closeHandshakeTimeout = CLOSING_SECONDS
     protocol.sendCloseFrame(code=code)
     return True
+
+
+def bound(send: Any, most: int, refused: Callable[[int], None]) -> None:
+    """Keep little for a daphne socket's peer who does not read, and no message of more than `most` bytes from him.
+
+    `refused` is told why a message was not kept: 1009 too large, 1007 no UTF-8.
+    By itself daphne cuts the connection at a frame of 1 MiB or a text that is no UTF-8, and the peer never hears why.
+    Here what is left of such a message is read and dropped, so that the peer gets to our last words; who sends what is
+    no WebSocket frame at all is cut off.
+    """
+    protocol = _protocol_behind(send)
+    if protocol is None:
+        return
+
+    def fail(code: int, _reason: str) -> None:
+        if code == protocol.CLOSE_STATUS_CODE_PROTOCOL_ERROR:
+            protocol.dropConnection(abort=True)
+        elif not protocol.failedByMe:
+            protocol.failedByMe = True  # autobahn keeps nothing from here on
+            refused(code)
+
+    protocol.maxMessagePayloadSize = protocol.maxFramePayloadSize = most
+    protocol.failByDrop = False
+    protocol._fail_connection = fail
+    if (handle := getattr(protocol.transport, "getHandle", None)) is not None:
+        handle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 class _Prepared:
