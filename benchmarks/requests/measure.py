@@ -27,8 +27,12 @@ BARE = [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p"]
 LISTS = {
     "the newest": "/executions",
     "one status": "/executions?status=completed",
+    "a status that is rare": "/executions?status=failed",
     "one workflow": "/executions?workflow_id=hot",
     "tasks": "/tasks",
+    "tasks, one status": "/tasks?status=completed",
+    "tasks, a rare status": "/tasks?status=failed",
+    "tasks, one workflow": "/tasks?workflow_id=hot",
     "workflows": "/workflows",
 }
 _numbers = itertools.count()

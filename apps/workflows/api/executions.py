@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Subquery
 from django_filters.filters import CharFilter, IsoDateTimeFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
@@ -23,7 +23,7 @@ from apps.workflows.api import serializers
 from apps.workflows.api.artifacts import WrittenActions
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Event, Execution, Task, Trigger, Workflow
-from apps.workflows.selectors.relations import of_parent, of_step, with_parents
+from apps.workflows.selectors.relations import for_a_page, of_parent, of_step, with_parents
 from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
 
@@ -45,12 +45,12 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 class ExecutionFilter(FilterSet):
     """By status, workflow, its tag, a search for its name or id, time, what made it, and what it is related to."""
 
-    status = MultipleChoiceFilter(choices=STATUSES)
-    trigger = MultipleChoiceFilter(choices=Trigger.choices)
+    status = MultipleChoiceFilter(choices=STATUSES, distinct=False)
+    trigger = MultipleChoiceFilter(choices=Trigger.choices, distinct=False)
     origin_id = UUIDFilter(field_name="origin_id")
     parent_id = UUIDFilter(method="of_parent")
     schedule_id = UUIDFilter(field_name="schedule_id")
-    workflow_id = CharFilter(field_name="workflow__slug")
+    workflow_id = CharFilter(method="of_workflow")
     tag = CharFilter(method="tagged", max_length=MAX_TAG)
     search = CharFilter(method="found", max_length=MAX_SEARCH)
     created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
@@ -59,6 +59,10 @@ class ExecutionFilter(FilterSet):
     class Meta:
         model = Execution
         fields: list[str] = []
+
+    def of_workflow(self, rows: QuerySet[Execution], _name: str, slug: str) -> QuerySet[Execution]:
+        """Those of the workflow of this id: by its key, so that an index has them in the order of the list."""
+        return rows.filter(workflow=Subquery(Workflow.objects.filter(slug=slug).values("pk")[:1]))
 
     def of_parent(self, rows: QuerySet[Execution], _name: str, parent: uuid.UUID) -> QuerySet[Execution]:
         """Those that are steps of this execution, where the caller may read that."""
@@ -110,8 +114,11 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Written
         reading = (
             self.permission() if self.action in ("tasks", "logs", "logs_text", "why") else Permission.WORKFLOW_READ
         )
-        rows = Execution.objects.visible_to(self.request.user, reading)
-        return with_parents(rows.select_related("workflow", "version", "requested_by"), self.request.user)
+        rows: QuerySet[Execution] = Execution.objects.visible_to(self.request.user, reading)
+        named = (
+            for_a_page(rows) if self.action == "list" else rows.select_related("workflow", "version", "requested_by")
+        )
+        return with_parents(named, self.request.user)
 
     def get_serializer_class(self) -> Any:
         """One execution is shown with its sub-workflows."""

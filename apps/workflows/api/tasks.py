@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet, Subquery
 from django_filters.filters import CharFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
@@ -18,7 +18,7 @@ from apps.core.errors import Invalid
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import STATUSES, UUID, priority_of, started
 from apps.workflows.api.gate import GatedViewSet, callers_trace
-from apps.workflows.models import Task
+from apps.workflows.models import Execution, Task, Workflow
 from apps.workflows.selectors.why import why
 from apps.workflows.services import adhoc, approvals, priorities
 
@@ -26,8 +26,8 @@ from apps.workflows.services import adhoc, approvals, priorities
 class TaskFilter(FilterSet):
     """`?status=`, `?workflow_id=`, `?execution_id=`, `?queue=`, `?waiting_for=`."""
 
-    status = MultipleChoiceFilter(choices=STATUSES)
-    workflow_id = CharFilter(field_name="execution__workflow__slug")
+    status = MultipleChoiceFilter(choices=STATUSES, distinct=False)
+    workflow_id = CharFilter(method="of_workflow")
     execution_id = UUIDFilter(field_name="execution_id")
     queue = CharFilter()
     waiting_for = CharFilter()
@@ -35,6 +35,10 @@ class TaskFilter(FilterSet):
     class Meta:
         model = Task
         fields: list[str] = []
+
+    def of_workflow(self, rows: QuerySet[Task], _name: str, slug: str) -> QuerySet[Task]:
+        """Those of the workflow of this id."""
+        return rows.filter(execution__workflow=Subquery(Workflow.objects.filter(slug=slug).values("pk")[:1]))
 
 
 class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):
@@ -62,7 +66,10 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
     def get_queryset(self) -> QuerySet[Task]:
         """What the caller may read."""
         rows: QuerySet[Task] = Task.objects.visible_to(self.request.user, Permission.TASK_READ)
-        return rows.select_related("execution__workflow")
+        if self.action != "list":
+            return rows.select_related("execution__workflow")
+        executions = Execution.objects.only("workflow__slug").select_related("workflow")
+        return rows.prefetch_related(Prefetch("execution", executions))  # once the page is known
 
     def _allowed(self) -> Task:
         task: Task = self.get_object()

@@ -25,7 +25,7 @@ from apps.workflows.api.plans import PlanActions
 from apps.workflows.api.renderers import DefinitionRenderer
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
-from apps.workflows.selectors.relations import with_parents
+from apps.workflows.selectors.relations import for_a_page, with_parents
 from apps.workflows.services import executions, workflows
 
 SLUG = "[A-Za-z0-9_-]+"
@@ -178,8 +178,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
     def executions(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Its executions, newest first."""
         rows = Execution.objects.filter(workflow=self.get_object())
-        shown = with_parents(rows.select_related("workflow", "version", "requested_by"), self.request.user)
-        page = self.paginate_queryset(shown)
+        page = self.paginate_queryset(with_parents(for_a_page(rows), self.request.user))
         return self.get_paginated_response(serializers.ExecutionSerializer(page, many=True).data)
 
 

@@ -122,6 +122,7 @@ class Execution(models.Model):
             models.Index(fields=["ready_at"], condition=Q(ready_at__isnull=False), name="execution_ready"),
             models.Index(fields=["workflow", "-id"], name="execution_newest"),
             models.Index(fields=["workflow", "status"], name="execution_by_status"),
+            models.Index(fields=["status", "-id"], name="execution_status_newest"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="execution_finished"),
             models.Index(fields=["deadline_at"], condition=Q(deadline_at__isnull=False), name="execution_deadline"),
             models.Index(
