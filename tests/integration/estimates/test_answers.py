@@ -6,11 +6,11 @@ import pytest
 
 from apps.core.clock import database_now
 from apps.workflows.models import Execution, Performer, Task
-from apps.workflows.services import executions
+from apps.workflows.services import breakers, executions
 from apps.workflows.services.estimates.folding import fold
 from tests.integration.conftest import noop
 from tests.integration.estimates.conftest import stretch
-from tests.integration.workflows.driver import accepted, claim, done, drive
+from tests.integration.workflows.driver import accepted, claim, done, drive, failed
 
 pytestmark = pytest.mark.django_db
 
@@ -141,6 +141,24 @@ def test_without_a_performer_it_is_blocked_by_that(reader, workflow, owner, past
     told = reader.get("/progress/report/estimate").json()
     assert nothing(told)
     assert [one["code"] for one in told["blocked_by"]] == ["no_performer"]
+
+
+@pytest.mark.django_db(transaction=True)  # calls are counted after their commit
+def test_an_open_circuit_breaker_blocks_and_says_so_until_it_is_reset(reader, make_workflow, owner, past):
+    guarded = {"circuit_breaker": {"name": "warehouse", "failures": 1, "ratio": 0.1, "open_seconds": 60}}
+    workflow = make_workflow([noop("a", **guarded), noop("b", **guarded)], name="Guarded")
+    past(workflow, {"a": 10, "b": 30})
+    executions.start(workflow, by=owner)
+    accepted(failed(claim(1)["a"], type="connection", message="refused"))
+    assert not claim()
+    told = reader.get("/progress/guarded/estimate").json()
+    assert nothing(told)
+    assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("b", "breaker")]
+    assert "warehouse" in told["reason"]
+    breakers.reset("warehouse", by=owner)
+    told = reader.get("/progress/guarded/estimate").json()
+    assert told["blocked_by"] == []
+    assert told["p50"] == pytest.approx(30, rel=0.5)
 
 
 def test_paused_work_has_no_end_that_could_be_told(reader, workflow, owner, past):
