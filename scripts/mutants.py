@@ -44,6 +44,8 @@ TESTS = (
     "tests/contract/test_routes.py",
     "tests/integration/workflows/test_api.py",
     "tests/integration/accounts/test_grants.py",
+    "tests/integration/accounts/test_api_tokens.py",
+    "tests/integration/matrix/test_scopes.py",
     "tests/integration/matrix/test_matrix.py",
 )
 PATIENCE = 600  # seconds
