@@ -298,6 +298,7 @@ def test_grants_on_objects_are_the_users_and_their_groups_while_active(make_user
     assert set(objects_granted(ann, "workflow:read", RoleRow)) == {first.pk, second.pk}
     assert set(RoleRow.objects.filter(pk__in=objects_granted(ann, "workflow:read", RoleRow))) == {first, second}
     assert ann.has_perm("workflow:read", first)
+    assert not ann.has_perm("workflow:read")
     assert not list(objects_granted(make_user("eve", "admin"), "workflow:read", RoleRow))
     assert not list(objects_granted(AnonymousUser(), "workflow:read", RoleRow))
     assert not list(objects_granted(None, "workflow:read", RoleRow))
