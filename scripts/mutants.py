@@ -176,7 +176,7 @@ class Trial:
         """The first test alone, which makes the database; then the control, and every mutant, each in a fork."""
         from django.db import connections
 
-        run(session.items[0], session.items[0])
+        run(session.items[0], session.items[1])
         self.database = Path(connections["default"].settings_dict["NAME"])
         connections.close_all()
         with closing(sqlite3.connect(self.database)) as made, closing(sqlite3.connect(self.clean)) as kept:
