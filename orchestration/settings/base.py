@@ -180,7 +180,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PERMISSION_CLASSES": ["apps.accounts.api.permissions.DeclaredPermission"],
     "DEFAULT_RENDERER_CLASSES": [
         "apps.core.api.renderers.JSONRenderer",
-        *(["rest_framework.renderers.BrowsableAPIRenderer"] if ENV.BROWSABLE_API else []),
+        *(["apps.core.api.renderers.BrowsableRenderer"] if ENV.BROWSABLE_API else []),
     ],
     "DEFAULT_PARSER_CLASSES": ["apps.core.api.parsers.JSONParser"],
     "DEFAULT_PAGINATION_CLASS": "apps.core.api.pagination.CursorPagination",

@@ -83,6 +83,7 @@ class Stack:
             directory, WORKERS="0", PROMETHEUS_URL=self.prometheus, ALERTMANAGER_URL=self.alertmanager,
             DAGGER_TRACING_ENABLED="true", DAGGER_OTLP_ENDPOINT=self.collector.endpoint,
             PLATFORM_URL="http://platform.example",
+            RATE_LIMIT_LOGIN="600/m",  # the load types wrong passwords from the address that logs in
         )  # fmt: skip
         self.running, self.worker = [], None
 

@@ -199,11 +199,14 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Written
     @action(detail=True, filterset_class=None)
     def tasks(self, request: Request, id: str) -> Response:  # noqa: A002, ARG002
         """Its tasks, in the order of the definition; those of items come behind."""
-        rows: QuerySet[Task] = Task.objects.filter(execution=self.get_object())
+        execution: Execution = self.get_object()
+        rows: QuerySet[Task] = Task.objects.filter(execution=execution)
         if step := request.query_params.get("step_id"):
             rows = of_step(rows, step.replace("\0", ""))
         self.paginator.ordering = "id"  # type: ignore[union-attr]  # ids follow the definition
-        page = self.paginate_queryset(rows.select_related("execution__workflow"))
+        page = self.paginate_queryset(rows) or []
+        for task in page:
+            task.execution = execution  # read once, and its inputs with it: they may be megabytes
         return self.get_paginated_response(serializers.TaskSerializer(page, many=True).data)
 
     @extend_schema(responses=serializers.EventSerializer(many=True), parameters=AFTER)

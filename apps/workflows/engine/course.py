@@ -109,7 +109,7 @@ class Course:
         self.outputs: dict[str, Any] = {}
         self.items: dict[str, Any] = {}  # by task: its item; of an opened step: its list
         self.kept: Mapping[str, Any] = {}
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}  # in their order, which is mostly that of their rows
         self.listed: set[str] = set()  # steps whose lists were made in this transaction
         self.facts: list[Fact] = []
         self.became_ready: list[str] = []
@@ -221,7 +221,7 @@ class Course:
             for task in decision.tasks:
                 before = self.tasks.get(task.step_id)
                 self.tasks[task.step_id] = task
-                self.changed.add(task.step_id)
+                self.changed[task.step_id] = None
                 if task.ready_at and task.ready_at <= self.now and (before is None or before.ready_at is None):
                     self.became_ready.append(task.step_id)
             self.facts += decision.facts

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, connection
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection
 
 from apps.core.clock import carried_now
 from apps.workflows import signals
@@ -36,6 +36,7 @@ from apps.workflows.services.ledger.memory import memory
 from apps.workflows.services.ledger.unit import Held, Unit, unit_of
 
 MOST_AHEAD = 256  # tasks read before they are asked for
+MOST_DEADLOCKS = 3  # of one turn
 
 Outcome = Completed | Failed | Stopped | Released | Lost | Progressed
 
@@ -84,7 +85,7 @@ def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
             # Nobody goes on from here, or what is written may yet be undone.
             with unit_of({execution_of(report.task_id) for report in reports}) as unit:
                 return _turn(unit, reports, wanted)
-        return _of_a_performer(reports, wanted)
+        return _of_a_performer_again(reports, wanted)
     except (DataError, IntegrityError, ValueError, TypeError, sql.FencedError) as error:
         if len(reports) > 1:
             middle = len(reports) // 2
@@ -101,6 +102,22 @@ def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
     except DatabaseError:
         memory.forget()
         raise
+
+
+def _of_a_performer_again(reports: Sequence[Report], wanted: Wanted) -> Turn:
+    """A performer's turn, begun anew where the database broke a deadlock by ending this one.
+
+    Locks are taken in the order of ids and the line is locked with SKIP LOCKED, but PostgreSQL waits even so where a
+    row of the line is changed again at the very moment at which it is looked at (`heap_lock_updated_tuple`), and two
+    turns can meet there.
+    """
+    for left in reversed(range(MOST_DEADLOCKS)):
+        try:
+            return _of_a_performer(reports, wanted)
+        except OperationalError as error:
+            if not left or not sql.is_deadlock(error):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _of_a_performer(reports: Sequence[Report], wanted: Wanted) -> Turn:

@@ -5,6 +5,7 @@ The ORM is right everywhere else; here a step has a fraction of a millisecond.
 
 from apps.workflows.services.ledger.sql.dialect import (
     Cursor,
+    is_deadlock,
     is_sqlite,
     json_in,
     json_out,
@@ -47,6 +48,7 @@ __all__ = [
     "Waiting",
     "execution_columns",
     "inputs",
+    "is_deadlock",
     "is_sqlite",
     "items",
     "json_in",

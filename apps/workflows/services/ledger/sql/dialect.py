@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError, connection
+from django.db import DatabaseError, DataError, connection
 
 from apps.workflows.services.ledger.sql.rows import FencedError
 
@@ -125,3 +125,8 @@ def statements() -> Iterator[Cursor]:
         if type(error.__cause__).__name__ == "DivisionByZero":
             raise FencedError("a row to be written was not as it had been read") from error
         raise
+
+
+def is_deadlock(error: DatabaseError) -> bool:
+    """Whether PostgreSQL ended a transaction because it and another waited for each other."""
+    return type(error.__cause__).__name__ == "DeadlockDetected"
