@@ -261,6 +261,25 @@ def chaos() -> str:
     return table(("what", "so far"), rows)
 
 
+# --- fuzz ------------------------------------------------------------------------------------------------------------
+
+
+def fuzz() -> str:
+    """The figures of `docs/fuzz.json`."""
+    kept = json.loads((DOCS / "fuzz.json").read_text(encoding="utf-8"))
+    statuses: Mapping[str, int] = kept["statuses"]
+    errors = sum(count for status, count in statuses.items() if not status.isdigit() or status >= "500")
+    rows = [(f"requests as {caller}", f"{count:,}") for caller, count in sorted(kept["callers"].items())]
+    rows += [
+        ("requests in all", f"{kept['requests']:,}"),
+        ("volleys, each in a world of its own", f"{kept['next_seed'] - 1:,}"),
+        ("let in (2xx)", f"{sum(count for status, count in statuses.items() if status.startswith('2')):,}"),
+        ("refused (4xx)", f"{sum(count for status, count in statuses.items() if status.startswith('4')):,}"),
+        ("5xx, or raised", f"{errors:,}"), ("lists or pages that a record broke", f"{kept['poisoned']:,}"),
+    ]  # fmt: skip
+    return table(("what", "so far"), rows)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -269,7 +288,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
     "breaker-keys": lambda: keys("CircuitBreaker", "circuit_breaker"),
     "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
-    "chaos": chaos, "matrix": permission_matrix, "admin-matrix": admin_matrix,
+    "chaos": chaos, "fuzz": fuzz, "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip
 
 

@@ -1,23 +1,34 @@
 """`make mutants`: flips each condition of the permission code, one by one, and asks whether the tests notice.
 
-Each mutant lives in a copy of the tree under the system's temporary directory. Ends 1 where one survives that is not
+The tests are collected once. Each mutant is a fork of that process in which the functions' code is replaced; it runs
+them until one fails. Verdicts are kept in `docs/mutants.json`: what died once is not tried again while its file and the
+mutation are the same, so a run may be stopped at any time; `--again` tries all. Ends 1 where one survives that is not
 listed in `EQUIVALENT` with the reason why nobody could notice it.
 """
 
 import argparse
 import ast
 import copy
+import gc
+import hashlib
+import importlib
+import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parent.parent
+LEDGER = ROOT / "docs" / "mutants.json"
 TARGETS = (
     "apps/accounts/permissions.py",
     "apps/accounts/grants.py",
@@ -33,7 +44,7 @@ TESTS = (
     "tests/integration/accounts/test_grants.py",
     "tests/integration/matrix/test_matrix.py",
 )
-TREE = ("apps", "orchestration", "scripts", "templates", "static", "tests", "examples", "manage.py", "pyproject.toml")
+PATIENCE = 600  # seconds
 EQUIVALENT: dict[str, str] = {
     "apps/accounts/permissions.py `user is not None and hasattr(user, _CACHE)` lost `user is not None`": (
         "`hasattr(None, …)` is false as well"
@@ -51,17 +62,23 @@ _FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A file with one condition flipped."""
+    """A file with one condition flipped; `constant` is the module's name whose value that changes, if any."""
 
     path: str
     line: int
     what: str
-    source: str
+    tree: ast.Module
+    constant: str
 
     @property
     def name(self) -> str:
         """As `EQUIVALENT` calls it: lines move."""
         return f"{self.path} {self.what}"
+
+    @property
+    def digest(self) -> str:
+        """What the ledger knows it by: the whole file with its mutation."""
+        return hashlib.sha256(f"{self.path}\n{ast.unparse(self.tree)}".encode()).hexdigest()[:16]
 
 
 def _flipped(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -106,7 +123,7 @@ def _in_order(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def mutants_of(path: str) -> Iterator[Mutant]:
-    """Every mutant of a file; what only types read is left alone."""
+    """Every mutant of a file; what only types read, and decorators, are left alone."""
     source = (ROOT / path).read_text(encoding="utf-8")
     tree = ast.parse(source)
     checking = {
@@ -115,81 +132,179 @@ def mutants_of(path: str) -> Iterator[Mutant]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
+    decorated = [one for node in ast.walk(tree) for one in getattr(node, "decorator_list", ())]
+    checking |= {id(inner) for one in decorated for inner in ast.walk(one)}  # how a class is made is no condition
+    constants = {
+        id(inner): target.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+        for inner in ast.walk(statement)
+    }
     for number, node in enumerate(_in_order(tree)):
         if id(node) in checking:
             continue
         for what, fresh in _flipped(node):
-            made = ast.fix_missing_locations(_Replace(number, fresh).visit(copy.deepcopy(tree)))
-            yield Mutant(path=path, line=getattr(node, "lineno", 0), what=what, source=ast.unparse(made))
+            made = _Replace(number, ast.copy_location(fresh, node)).visit(copy.deepcopy(tree))
+            yield Mutant(
+                path=path,
+                line=getattr(node, "lineno", 0),
+                what=what,
+                tree=cast("ast.Module", ast.fix_missing_locations(made)),
+                constant=constants.get(id(node), ""),
+            )
 
 
-def failing(tree: Path) -> bool:
-    """Whether a test fails in this tree; its database is that of the first run, which had none of the mutants."""
-    data = tree / "data"
-    data.mkdir(exist_ok=True)
-    database, kept = data / "test.sqlite3", data / "kept.sqlite3"
-    if kept.exists():
-        for file in data.glob("test.sqlite3*"):
-            file.unlink()
-        shutil.copy2(kept, database)
-    # `-x` ends at the first wrong cell of the matrix; `--reuse-db` saves the migrations of each run.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--reuse-db"],
-        cwd=tree, capture_output=True, check=False,
-        env={**os.environ, "DATABASE_URL": "", "DATA_DIR": str(data)},
-    )  # fmt: skip
-    if not kept.exists() and done.returncode == 0:
-        shutil.copy2(database, kept)
-    return done.returncode != 0
+class Trial:
+    """A plugin of pytest that runs the collected tests in a fork for each mutant, instead of once."""
+
+    def __init__(self, waiting: list[Mutant], until: float, kept: dict[str, dict[str, str]]) -> None:
+        self.waiting, self.until, self.kept = waiting, until, kept
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """The control first, which makes the database; then every mutant."""
+        from django.db import connections
+
+        if by := first_failure(session):
+            sys.exit(f"{by} fails without any mutant: nothing can be said of mutants")
+        database = Path(connections["default"].settings_dict["NAME"])
+        connections.close_all()
+        clean = database.with_suffix(".clean")
+        shutil.copy2(database, clean)
+        for number, mutant in enumerate(self.waiting, 1):
+            if time.monotonic() > self.until:
+                break
+            for file in database.parent.glob(f"{database.name}*"):
+                file.unlink()
+            shutil.copy2(clean, database)
+            began = time.monotonic()
+            by = in_a_fork(partial(first_failure, session, mutant))
+            # What has noticed one most lately is asked first about the next: they stand near each other.
+            session.items.sort(key=lambda item, by=by: item.nodeid != by)
+            self.kept[mutant.digest] = {"name": mutant.name, "by": by}
+            write(self.kept)
+            verdict, seconds = "killed  " if by else "SURVIVED", time.monotonic() - began
+            where = f"{mutant.path}:{mutant.line} {mutant.what}"
+            print(f"{number}/{len(self.waiting)} {verdict} {seconds:5.1f} s  {where}  {by}", flush=True)
+        return True
 
 
-def killed(mutant: Mutant, tree: Path) -> bool:
-    """Whether a test fails with it."""
-    place = tree / mutant.path
-    whole = place.read_text(encoding="utf-8")
-    place.write_text(mutant.source, encoding="utf-8")
-    try:
-        return failing(tree)
-    finally:
-        place.write_text(whole, encoding="utf-8")
+def first_failure(session: Any, mutant: Mutant | None = None) -> str:
+    """The first of the collected tests that fails; empty where none does."""
+    from _pytest.runner import runtestprotocol
+
+    if mutant is not None:
+        plant(mutant)
+    # After the last comes the first again: a session that ends takes its database along.
+    for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
+        reports = runtestprotocol(item, nextitem=following, log=False)
+        if any(report.failed for report in reports):
+            return str(item.nodeid)
+    return ""
+
+
+def in_a_fork(work: Callable[[], str]) -> str:
+    """What `work` says in a child of this process, which ends then and there."""
+    there, back = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(PATIENCE)  # a mutant that never ends is noticed, too
+        try:
+            said, status = work(), 0
+        except BaseException:
+            said, status = traceback.format_exc(), 3
+        os.write(back, said.encode())
+        os._exit(status)
+    os.close(back)
+    with os.fdopen(there, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+        sys.exit(said)
+    return said if status == 0 else f"ended by signal {os.WTERMSIG(status)}"
+
+
+def plant(mutant: Mutant) -> None:
+    """Replace the code of every function made from the mutated file, and the constants of the module."""
+    place = str(ROOT / mutant.path)
+    module = importlib.import_module(mutant.path.removesuffix(".py").replace("/", "."))
+    made = compile(mutant.tree, place, "exec")
+    fresh = {(code.co_qualname, code.co_firstlineno): code for code in _codes(made)}
+    for one in gc.get_objects():
+        if type(one) is FunctionType and one.__code__.co_filename == place:
+            key = one.__code__.co_qualname, one.__code__.co_firstlineno
+            one.__code__ = fresh.get(key, one.__code__)
+    if mutant.constant:
+        before, space = getattr(module, mutant.constant), dict(vars(module))
+        FunctionType(made, space)()
+        for known in list(sys.modules.values()):
+            if getattr(known, mutant.constant, None) is before:
+                setattr(known, mutant.constant, space[mutant.constant])
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield one
+            yield from _codes(one)
+
+
+def read() -> dict[str, dict[str, str]]:
+    """The ledger: digest to `{name, by}`; `by` is the test that fails, and empty for a survivor."""
+    known: dict[str, dict[str, str]] = json.loads(LEDGER.read_text(encoding="utf-8")) if LEDGER.exists() else {}
+    return known
+
+
+def write(known: dict[str, dict[str, str]]) -> None:
+    """As a whole: a run that is stopped leaves the ledger as it was."""
+    fresh = LEDGER.with_suffix(".fresh")
+    fresh.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(LEDGER)
+
+
+def attempt(found: list[Mutant], until: float, *, again: bool) -> None:
+    """Try each that is not known to die, until `until` of the monotonic clock; each verdict is kept at once."""
+    import pytest
+
+    known = {} if again else read()
+    kept = {one.digest: known[one.digest] for one in found if one.digest in known}
+    # Survivors come last: a run that goes on tries the new ones first.
+    waiting = [one for one in found if one.digest not in kept]
+    waiting += [one for one in found if one.digest in kept and not kept[one.digest]["by"]]
+    write(kept)
+    if not waiting:
+        return
+    with tempfile.TemporaryDirectory(prefix="platform-mutants-") as directory:
+        os.environ.update({"DATABASE_URL": "", "DATA_DIR": directory})
+        options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--create-db", "-s"]
+        pytest.main([*TESTS, *options], plugins=[Trial(waiting, until, kept)])
 
 
 def main() -> int:
     """Try each, say its verdict, then the count."""
     parser = argparse.ArgumentParser(prog="python scripts/mutants.py")
     parser.add_argument("--list", action="store_true", help="only name them")
-    parser.add_argument("paths", nargs="*", default=TARGETS, help="files of the permission code (default: all five)")
+    parser.add_argument("--again", action="store_true", help="also those that are known to die")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none after so many")
     given = parser.parse_args()
-    found = [mutant for path in given.paths for mutant in mutants_of(path)]
+    found = [mutant for path in TARGETS for mutant in mutants_of(path)]
     if given.list:
         print("\n".join(mutant.name for mutant in found), f"\n{len(found)} mutants")
         return 0
-    survivors: list[Mutant] = []
-    with tempfile.TemporaryDirectory(prefix="platform-mutants-") as directory:
-        tree = Path(directory)
-        for name in TREE:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, tree / name)
-            else:
-                shutil.copy2(ROOT / name, tree / name)
-        if failing(tree):
-            print("the tests fail without any mutant: nothing can be said of mutants")
-            return 1
-        for number, mutant in enumerate(found, 1):
-            began = time.monotonic()
-            if not (dead := killed(mutant, tree)):
-                survivors.append(mutant)
-            verdict = "killed  " if dead else "SURVIVED"
-            seconds = time.monotonic() - began
-            where = f"{mutant.path}:{mutant.line} {mutant.what}"
-            print(f"{number}/{len(found)} {verdict} {seconds:4.0f} s  {where}", flush=True)
-    unexplained = [mutant for mutant in survivors if mutant.name not in EQUIVALENT]
-    for mutant in survivors:
-        print(f"survived: {mutant.name}: {EQUIVALENT.get(mutant.name, 'nothing noticed it')}")
+    attempt(found, time.monotonic() + given.seconds, again=given.again)
+    known = read()
+    tried = [known[one.digest] for one in found if one.digest in known]
+    survivors = [one["name"] for one in tried if not one["by"]]
+    unexplained = [name for name in survivors if name not in EQUIVALENT]
+    for name in survivors:
+        print(f"survived: {name}: {EQUIVALENT.get(name, 'nothing noticed it')}")
     print(
-        f"mutants: {len(found) - len(survivors)} of {len(found)} killed, {len(survivors) - len(unexplained)} equivalent"
+        f"mutants: {len(tried) - len(survivors)} of {len(found)} killed, "
+        f"{len(survivors) - len(unexplained)} equivalent, "
+        f"{len(found) - len(tried)} not tried yet"
     )
-    return 1 if unexplained else 0
+    return 1 if unexplained or len(tried) < len(found) else 0
 
 
 if __name__ == "__main__":

@@ -75,6 +75,13 @@ def test_files_that_the_docs_name_are_there(path):
     assert not {name for name in named if not (ROOT / name).exists()} - MADE_BY_BENCH
 
 
+def test_the_tests_that_the_docs_name_are_there():
+    named = {name for path in PAGES for name in re.findall(r"`(test_a\d+_\w+)`", path.read_text())}
+    code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 50
+    assert not {name for name in named if f"def {name}(" not in code}
+
+
 def test_what_production_refuses_is_told_in_the_words_it_uses():
     told = (ROOT / "docs" / "operations.md").read_text()
     wrong = {"SECRET_KEY": "short", "JWT_SIGNING_KEY": "short", "SERVER_PROCESSES": "2", "ANONYMOUS_ROLE": "guest"}

@@ -49,7 +49,7 @@ def _run():
         run = {"seeds": [seed, seed], "requests": report.requests, "verdict": verdict, "of": _versions()}
         if verdict != "clean":
             run["first"] = str((report.bad or poison)[0])[:500]
-        ledger.add(run, report.statuses)
+        ledger.add(run, report, poison)
         ledger.write()
         if time.monotonic() > until:
             print(f"ledger: {ledger.requests} requests up to seed {ledger.next_seed - 1}")

@@ -5,7 +5,7 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tests.fuzz.corpus import BODIES, LITERALS, MEDIA_TYPES
 from tests.integration.matrix import world as worlds
@@ -39,9 +39,10 @@ class Shot:
 
 @dataclass
 class Report:
-    """What came of the shots: counts by status, and each answer that should not have been."""
+    """What came of the shots: counts by status and by caller, and each answer that should not have been."""
 
     statuses: collections.Counter = field(default_factory=collections.Counter)
+    callers: collections.Counter = field(default_factory=collections.Counter)
     bad: list = field(default_factory=list)
 
     @property
@@ -124,6 +125,7 @@ def odd_shots(route, thing, chance):
 
 def send(world, caller, shot, report):
     """Send it, count it, and note what should not have been answered."""
+    report.callers[caller] += 1
     fire(world.clients[caller], shot, report)
     if "/auth/logout" in shot.operation and caller in world.users:
         world.log_in(caller)
@@ -146,7 +148,8 @@ def fire(client, shot, report):
         report.bad.append((shot, f"raised {type(error).__name__}: {str(error)[:300]}"))
         return
     report.statuses[answer.status_code] += 1
-    if why := wrong(answer, content, time.monotonic() - began):
+    sent = unquote(shot.path) + (shot.body or b"").decode("utf-8", "replace")
+    if why := wrong(answer, content, time.monotonic() - began, sent):
         report.bad.append((shot, why))
 
 
@@ -160,8 +163,8 @@ def read(answer):
     return b"".join(answer.streaming_content)
 
 
-def wrong(answer, content, seconds):
-    """Why this answer should not have been; empty where it is fine."""
+def wrong(answer, content, seconds, sent=""):
+    """Why this answer should not have been; empty where it is fine. What was sent may be quoted."""
     status, kind = answer.status_code, answer.headers.get("Content-Type", "")
     if status >= 500:
         return f"{status} {content[:300]!r}"
@@ -176,7 +179,10 @@ def wrong(answer, content, seconds):
     elif status >= 400 and not kind.startswith("text/html"):
         return f"{status} as {kind!r}"
     text = content.decode("utf-8", "replace")
-    return next((f"{status} discloses {word!r}" for word in FORBIDDEN if status >= 400 and word in text), "")
+    return next(
+        (f"{status} discloses {word!r}" for word in FORBIDDEN if status >= 400 and word in text and word not in sent),
+        "",
+    )
 
 
 def poisoned(client):

@@ -14,18 +14,22 @@ class Ledger:
     next_seed: int = 1
     requests: int = 0
     statuses: dict = field(default_factory=dict)
+    callers: dict = field(default_factory=dict)
+    poisoned: int = 0
     runs: list = field(default_factory=list)
 
     @classmethod
     def read(cls, path=PATH):
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
 
-    def add(self, run, statuses):
-        """A run of seeds `run["seeds"]`, and its answers by status."""
+    def add(self, run, report, poison):
+        """A run of seeds `run["seeds"]`: its answers by status, its requests by caller, what no longer answered."""
         self.next_seed = run["seeds"][1] + 1
         self.requests += run["requests"]
-        for status, count in statuses.items():
-            self.statuses[str(status)] = self.statuses.get(str(status), 0) + count
+        self.poisoned += len(poison)
+        for kept, more in ((self.statuses, report.statuses), (self.callers, report.callers)):
+            for name, count in more.items():
+                kept[str(name)] = kept.get(str(name), 0) + count
         if self.runs and self.runs[-1]["verdict"] == run["verdict"] == "clean" and self.runs[-1]["of"] == run["of"]:
             last = self.runs[-1]
             last["seeds"] = [last["seeds"][0], run["seeds"][1]]

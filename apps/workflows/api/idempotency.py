@@ -1,5 +1,10 @@
-"""The header `Idempotency-Key`: a changing request is carried out once, and repeated to who asks again."""
+"""The header `Idempotency-Key`: a changing request is carried out once, and repeated to who asks again.
 
+Keys are an account's; those of its API tokens are each token's own, because a token may less than its owner. What was
+answered is repeated to nobody who may no longer see the row that it was about.
+"""
+
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +14,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import User
+from apps.accounts.permissions import scope_of
 from apps.core.api.renderers import JSONRenderer
+from apps.core.errors import NotFound
 from apps.core.sealing import seal, unseal
 from apps.workflows.services.requests import digest_of, once
 
@@ -42,10 +49,10 @@ class Idempotent(APIView):
         if key is None or request.method not in CHANGING or not isinstance(request.user, User):
             return
         if (handler := getattr(self, name, None)) is not None:
-            setattr(self, name, _within(handler, request.user, key))
+            setattr(self, name, _within(self, handler, request.user, key))
 
 
-def _within(handler: Handler, user: User, key: str) -> Handler:
+def _within(view: APIView, handler: Handler, user: User, key: str) -> Handler:
     def handle(request: Request, *args: Any, **kwargs: Any) -> Response:
         fresh: list[Response] = []
 
@@ -58,12 +65,34 @@ def _within(handler: Handler, user: User, key: str) -> Handler:
 
         digest = digest_of(str(request.method), request.get_full_path(), request.data)
         try:
-            answer = once(user, key, digest, act)
+            answer = once(user, _of_whom(user, key), digest, act)
         except _Refused as refused:
             return refused.response
-        return fresh[0] if fresh else _replayed(answer)
+        if fresh:
+            return fresh[0]
+        _look_again(view)
+        return _replayed(answer)
 
     return handle
+
+
+def _of_whom(user: User, key: str) -> str:
+    """The key as it is kept; one that is none stays so, and is refused."""
+    scope = scope_of(user)
+    if scope is None or not key:
+        return key
+    return hashlib.sha256(f"{scope.token_id}:{key}".encode()).hexdigest() if key.isascii() else key
+
+
+def _look_again(view: APIView) -> None:
+    """Raises `NotFound` where the row that the route names is there, and not for this caller."""
+    name = getattr(view, "lookup_url_kwarg", None) or getattr(view, "lookup_field", "")
+    if name not in view.kwargs or not hasattr(view, "get_queryset"):
+        return
+    rows = view.get_queryset()
+    this = {view.lookup_field: view.kwargs[name]}  # type: ignore[attr-defined]  # of DRF's generic views
+    if rows.model._default_manager.filter(**this).exists() and not rows.filter(**this).exists():
+        raise NotFound("there is no such thing, or you may not know of it")
 
 
 def _kept(response: Response) -> dict[str, Any]:

@@ -107,13 +107,15 @@ class WebhookViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedView
         return [] if getattr(self, "action", None) == "receive" else super().get_authenticators()
 
     def _changeable(self) -> Webhook:
-        """The webhook, where the caller may change it. Raises `Denied`."""
+        """The webhook, where the caller may change it: his own, or any with `system:update`. Raises `Denied`.
+
+        Nobody without the right to execute: whoever knows its secret starts the workflow.
+        """
         webhook: Webhook = self.get_object()
         user = self.account()
-        if not holds(user, Permission.SYSTEM_UPDATE):
-            self.require(webhook.workflow, Permission.WORKFLOW_EXECUTE)
-            if webhook.owner_id != user.pk:
-                raise Denied(f"this needs its owner, or the permission {Permission.SYSTEM_UPDATE.value}")
+        self.require(webhook.workflow, Permission.WORKFLOW_EXECUTE)
+        if webhook.owner_id != user.pk and not holds(user, Permission.SYSTEM_UPDATE):
+            raise Denied(f"this needs its owner, or the permission {Permission.SYSTEM_UPDATE.value}")
         return webhook
 
     def _with_secret(self, webhook: Webhook, secret: str, *, status: int) -> Response:

@@ -1,4 +1,4 @@
-"""Every address that can be read, opened in a browser by each caller: a page or a problem, never a 500."""
+"""Every address that can be read, opened in a browser: a page or a problem, never a 500."""
 
 import pytest
 from django.core.cache import cache
@@ -6,6 +6,7 @@ from django.core.cache import cache
 from orchestration import matrix
 from tests.integration.matrix import world as worlds
 
+CALLERS = (matrix.NOBODY, "viewer", "admin")
 HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
@@ -15,7 +16,7 @@ def test_every_page_of_the_api_opens_in_a_browser(settings):
     world = worlds.build()
     broken, pages, html = [], 0, 0
     for route, _, caller, relation, _ in matrix.cells():
-        if not route.startswith("GET ") or relation not in ("own", "-"):
+        if not route.startswith("GET ") or relation not in ("own", "-") or caller not in CALLERS:
             continue
         cache.clear()
         client = world.clients[caller]

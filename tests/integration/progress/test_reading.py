@@ -96,7 +96,7 @@ def test_a09_foreign_and_unknown_ids_have_one_answer(nobody, reporter, end):
 def test_who_may_read(anonymous, nobody, reader, reporter, set_env, end):
     reporter.report("t", 1)
     assert anonymous.get(f"/progress/t{end}").status_code == 401
-    assert nobody.get(f"/progress/t{end}").status_code == 403
+    assert nobody.get(f"/progress/t{end}").status_code == 404  # as what never was
     assert reader.get(f"/progress/t{end}").status_code == 200
     set_env(ANONYMOUS_ROLE="guest")
     assert anonymous.get(f"/progress/t{end}").status_code == 200

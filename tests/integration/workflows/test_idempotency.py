@@ -5,7 +5,10 @@ import threading
 import pytest
 from django.db import connection
 from django.urls import get_resolver
+from guardian.shortcuts import assign_perm, remove_perm
+from rest_framework.test import APIClient
 
+from apps.accounts import api_tokens
 from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Event, Execution, IdempotencyKey, Workflow, WorkflowVersion
 from apps.workflows.services import executions, workflows
@@ -52,6 +55,35 @@ def test_a_workflow_is_created_changed_executed_cancelled_and_deleted_once(api):
     assert Event.objects.filter(execution=execution, type="execution.cancel_requested").count() == 1
     twice(api, "delete", "/workflows/daily-report", None, "delete")
     assert not Workflow.objects.exists()
+
+
+def test_a12_a_token_is_told_nothing_that_was_told_to_its_owner(api, make_user):
+    owner = api.user
+    call(api, "post", "/workflows", DEFINITION, "create")
+    told = twice(api, "post", "/webhooks", {"workflow_id": "daily-report", "name": "in"}, "hook")
+    _, raw = api_tokens.create(by=owner, name="t", wanted=["workflow:read"], expires_in_days=1)
+    token = APIClient(raise_request_exception=False, headers={"Authorization": f"Bearer {raw}"})
+    answer = call(token, "post", "/webhooks", {"workflow_id": "daily-report", "name": "in"}, "hook")
+    assert answer.status_code == 403
+    assert told["secret"] not in answer.content.decode()
+    assert call(token, "post", "/workflows/daily-report/execute", {}, "execute").status_code == 403
+    _, raw = api_tokens.create(by=owner, name="u", wanted=["workflow:read", "workflow:execute"], expires_in_days=1)
+    other = APIClient(headers={"Authorization": f"Bearer {raw}"})
+    twice(other, "post", "/workflows/daily-report/execute", {}, "execute")
+    assert Execution.objects.count() == 1
+
+
+def test_a4_nothing_is_repeated_to_who_may_no_longer_see_it(api, as_user, make_workflow):
+    workflow = make_workflow([noop("a")], name="Shared")
+    reader = as_user()
+    for code in ("workflow:read", "workflow:execute"):
+        assign_perm(code, reader.user, workflow)
+    path = f"/workflows/{workflow.slug}/execute"
+    twice(reader, "post", path, {}, "go")
+    for code in ("workflow:read", "workflow:execute"):
+        remove_perm(code, reader.user, workflow)
+    assert call(reader, "post", path, {}, "go").status_code == 404
+    assert Execution.objects.count() == 1
 
 
 def test_progress_is_reported_once(api):
