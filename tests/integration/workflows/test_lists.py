@@ -52,6 +52,7 @@ def test_a_page_is_found_in_its_order_without_sorting(api, report, path):
     way = plan(listing[0])
     assert "Sort" not in way, way
     assert "TEMP B-TREE" not in way, way
+    assert "DISTINCT" not in listing[0]
     assert " JOIN " not in listing[0].partition(" WHERE ")[0]
 
 
