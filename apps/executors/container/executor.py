@@ -44,9 +44,8 @@ class ContainerExecutor:
             runtime = self._chosen()
             ended = await runtime.perform(self._work(call, config), output.receive)
         except NotPerformed as error:
-            return failed(
-                error.type, f"The image {config.image}: {str(error).rstrip('. ')}.", retryable=error.retryable
-            )
+            text = f"The image {config.image}: {str(error).rstrip('. ')}."
+            return failed(error.type, text, retryable=error.retryable, exception=error.exception)
         except Exception as error:
             return failed("error", f"The image {config.image} could not be run: {type(error).__name__}: {error}")
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from apps.executors import guard
+from apps.executors import guard, memory
 from apps.executors.config import failed, parse
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
@@ -100,6 +100,7 @@ class ProcessExecutor:
     ) -> StepResult:
         stdout, stderr = Captured(self._options.max_output_bytes), Captured(LAST_CHARACTERS)
         with _pipe("stdout", stdout, log) as out, _pipe("stderr", stderr, log) as err:
+            killed = memory.kills()
             child = self._start(directory, mark, call, config, (out, err))
             try:
                 returncode = await asyncio.shield(child.exited)
@@ -113,7 +114,7 @@ class ProcessExecutor:
                     await err.ended.wait()
         if returncode == 0:
             return self._completed(stdout, log)
-        error = error_of(returncode, stderr)
+        error = error_of(returncode, stderr, out_of_memory=memory.ran_out(killed))
         if why := refusal(returncode, stderr.text):
             raise NotRunnable(why)
         return StepResult(error=error)
