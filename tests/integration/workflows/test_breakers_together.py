@@ -19,8 +19,9 @@ from apps.workflows.selectors.estimates.answers import answer
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import breakers, leases
+from apps.workflows.services.ledger import turn
 from tests.integration.conftest import noop
-from tests.integration.workflows.driver import accepted, claim, done, failed
+from tests.integration.workflows.driver import accepted, claim, done, failed, wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)  # calls are counted after their commit
 
@@ -89,7 +90,7 @@ def test_exactly_one_probe_over_several_processes(run, askers):
     """In many executions, so that no two of them stand in line for the same lock."""
     for _ in range(3 * PROCESSES):
         run([noop("a", circuit_breaker=WAREHOUSE), noop("b", circuit_breaker=WAREHOUSE)])
-    accepted(*(failed(task, type="connection") for task in claim(2).values()))
+    accepted(*(failed(task, type="connection") for task in turn([], wanted(2)).claimed))
     assert CircuitBreaker.objects.get().state == "open"
     askers()
     probes = Counter()
