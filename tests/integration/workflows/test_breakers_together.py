@@ -14,7 +14,7 @@ from django.db import connection
 from apps.core.clock import database_now
 from apps.executors.failure import REGISTRY_UNREACHED
 from apps.workflows.engine import graph
-from apps.workflows.models import CircuitBreaker, Execution, Task
+from apps.workflows.models import CircuitBreaker, Execution, Performer, Task
 from apps.workflows.selectors.estimates.answers import answer
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.invariants import verdict
@@ -157,6 +157,10 @@ def test_the_engines_of_one_queue_that_are_away_keep_no_other_queue_in_line(run)
 
 def test_the_estimate_tells_of_an_open_breaker_instead_of_a_time(run, owner):
     execution = run([noop("a", circuit_breaker=WAREHOUSE), noop("b", circuit_breaker=WAREHOUSE), noop("c", "b")])
+    now = database_now()
+    Performer.objects.create(
+        name="w9", kind="worker", slots=4, load=0, labels={}, queues=None, started_at=now, seen_at=now
+    )
     breakers.open_("warehouse", by=owner)
     assert not claim()
     told = answer(owner, execution).body
