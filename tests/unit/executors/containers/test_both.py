@@ -161,7 +161,7 @@ async def test_it_leaves_files(runner, tmp_path, user):
     script = (
         'cd "$ORCHESTRATION_ARTIFACTS"; mkdir plots; echo 1,2 > report.csv; echo x > plots/a.svg; ln -s /etc/passwd l'
     )
-    left = tmp_path / "left"
+    left = tmp_path / "made" / "left"
     given = {} if user is None else {"user": user}
     assert (await runner.sh(script, artifacts=left, **given)).error is None
     left = {name: text for name, text in files_below(left).items() if name != "l"}
