@@ -140,8 +140,6 @@ OF_RIGHTS = (
     _of("A24", "inline scripts", "apps/core/api/middleware.py",
         r"script-src 'self'", "script-src 'self' 'unsafe-inline'",
         HARDENING, FRAME),
-    _of("A24", "no nosniff", "apps/core/api/middleware.py",
-        r'^    headers\.setdefault\("X-Content-Type-Options", "nosniff"\)$', "", FRAME, HARDENING),
     _of("A24", "a name as markup", "templates/ui/_executions.html", r"\{\{ row\.workflow\.name \}\}</a>",
         "{{ row.workflow.name|safe }}</a>", HARDENING, "tests/integration/web/test_pages.py"),
 )  # fmt: skip
