@@ -150,6 +150,7 @@ ROUTES: Mapping[str, Rule] = {
     "GET /executions/{id}/why": TASK,
     "GET /executions/{id}/tasks": TASK,
     "GET /executions/{id}/logs": TASK,
+    "GET /executions/{id}/logs/stream": TASK,
     "GET /executions/{id}/logs.txt": TASK,
     "GET /executions/{id}/artifacts": READ,
     "GET /executions/{id}/artifacts/{artifact}": READ,

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.accounts.api.audit import AuditViewSet
 from apps.accounts.api.docs import DocsView, SchemaView
+from apps.progress.api.logs import LogStreamView
 
 handler400 = "apps.core.api.problems.handler400"
 handler403 = "apps.core.api.problems.handler403"
@@ -19,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("audit", AuditViewSet.as_view({"get": "list"}), name="audit"),
     path("schema", SchemaView.as_view(), name="schema"),
     path("docs", DocsView.as_view(), name="docs"),
+    path("executions/<str:id>/logs/stream", LogStreamView.as_view(), name="execution-logs-stream"),
     path("", include("apps.workflows.api.urls")),
     path("", include("apps.web.urls")),
 ]

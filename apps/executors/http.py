@@ -3,10 +3,8 @@
 import base64
 import json
 import math
-import re
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,9 +14,10 @@ from opentelemetry.trace import SpanKind
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from apps.executors.config import failed, parse
+from apps.executors.http_answer import NotTaken, artifact_name, content, saved, whole
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
-from apps.executors.outputs import Unrecordable, checked_outputs, clean_text, decode
+from apps.executors.outputs import Unrecordable, checked_outputs, clean_text
 from apps.executors.process.config import as_text
 from apps.executors.tracing import ended, span_of, trace_headers
 from apps.executors.types import Sink, StepCall, StepResult
@@ -34,12 +33,6 @@ NEVER_OURS = ("connection", "content-length", "host", "keep-alive", "te", "trail
 
 FOLLOWED_ANYWHERE = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Of a step's headers, those that go with a redirect to another origin: the others may hold credentials."""
-
-_CHARSET = re.compile(
-    r"utf-?8|us-ascii|ascii|utf-?16(le|be)?|(iso-?8859|windows|cp)-?\d+(-\d+)?|latin-?1|shift_jis|euc-(jp|kr)|"
-    r"gb(2312|k|18030)|big5|koi8-[ru]",
-    re.IGNORECASE,
-)
 
 RETRYABLE = frozenset({408, 425, 429})
 """Statuses below 500 that ask for another attempt: timeout, too early, too many requests."""
@@ -110,7 +103,10 @@ class Auth(BaseModel):
 
 
 class Config(BaseModel):
-    """`url`, `method`, `headers`, `auth`, `body` (text, or any JSON value), `expect` (statuses; else 200 to 299)."""
+    """`url`, `method`, `headers`, `auth`, `body` (text, or any JSON value), `expect` (statuses; else 200 to 299).
+
+    With `artifact` the response is written to the artifact of that name as it comes, however long it is.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,6 +116,7 @@ class Config(BaseModel):
     auth: Auth | None = None
     body: Any = None
     expect: list[Status] | None = Field(default=None, min_length=1, max_length=100)
+    artifact: Annotated[str, StringConstraints(min_length=1), AfterValidator(artifact_name)] | None = None
 
     def expects(self, status: int) -> bool:
         """Whether that status is a success."""
@@ -127,10 +124,6 @@ class Config(BaseModel):
 
 
 _Request = Config  # within the executor `Config` is its attribute
-
-
-class TooLong(Exception):
-    """The answer does not end within the limit."""
 
 
 class HttpExecutor:
@@ -154,10 +147,9 @@ class HttpExecutor:
             self._transport = Transport(self._options.http_allowed_hosts)
         log = CappedLog(sink, limit=self._options.max_log_bytes)
         try:
-            return await self._exchange(config, _request(config, call.task_key), log, self._transport)
-        except TooLong:
-            limit = self._options.max_output_bytes
-            return failed("output", f"the response is longer than {limit} bytes", retryable=False)
+            return await self._exchange(call, config, log, self._transport)
+        except NotTaken as error:
+            return failed("output", str(error), retryable=error.retryable)
         except Exception as error:  # of five libraries: each has its row in the table
             return _told(error)
 
@@ -167,9 +159,8 @@ class HttpExecutor:
         if transport is not None:
             await transport.aclose()
 
-    async def _exchange(
-        self, config: _Request, request: "httpx.Request", log: CappedLog, transport: "Transport"
-    ) -> StepResult:
+    async def _exchange(self, call: StepCall, config: _Request, log: CappedLog, transport: "Transport") -> StepResult:
+        request = _request(config, call.task_key)
         follow = config.expect is None or not any(300 <= status <= 399 for status in config.expect)
         traced_by_the_step = "traceparent" in request.headers
         for _ in range(MAX_REDIRECTS + 1):
@@ -185,32 +176,39 @@ class HttpExecutor:
                 try:
                     _say(log, request, response, time.monotonic() - started)
                     if not (follow and response.next_request is not None):
-                        return ended(span, await self._read(config, request, response))
+                        return ended(span, await self._read(call, config, request, response))
                 finally:
                     await response.aclose()
             request = _onward(config, request, response.next_request)
         return failed("http_status", f"more than {MAX_REDIRECTS} redirects", retryable=False)
 
-    async def _read(self, config: _Request, request: "httpx.Request", response: "httpx.Response") -> StepResult:
+    async def _read(
+        self, call: StepCall, config: _Request, request: "httpx.Request", response: "httpx.Response"
+    ) -> StepResult:
         status = response.status_code
         expected = config.expects(status)
+        if expected and config.artifact is not None:
+            kept = await saved(response, call.artifacts, config.artifact, self._options.max_artifact_bytes)
+            return self._completed(response, {"artifact": kept})
         try:
-            body = await _body(response, self._options.max_output_bytes)
-        except (TooLong, Unrecordable, zlib.error):
+            body = await whole(response, self._options.max_output_bytes)
+        except (NotTaken, Unrecordable, zlib.error):
             if expected:
                 raise
             body = b""
-        content = _content(response, body)
         if not expected:
             retryable = status in RETRYABLE or status >= 500
             start = clean_text(body[:300].decode("utf-8", "replace")).strip()
             message = f"{request.method} {_shown(request.url)} answered {status}"
             result = failed("http_status", f"{message}: {start}" if start else message, retryable=retryable)
             return _after(result, response.headers.get("retry-after", ""))
+        return self._completed(response, content(response, body))
+
+    def _completed(self, response: "httpx.Response", found: dict[str, Any]) -> StepResult:
         headers = {
             name.lower(): clean_text(value) for name, value in response.headers.items() if name.lower() != "set-cookie"
         }
-        outputs = {"status": status, "headers": headers, **content}
+        outputs = {"status": response.status_code, "headers": headers, **found}
         return StepResult(outputs=checked_outputs(outputs, self._options.max_output_bytes))
 
 
@@ -320,48 +318,6 @@ def _seconds(asked: str) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, at - time.time()) if math.isfinite(at) else None
-
-
-async def _body(response: "httpx.Response", limit: int) -> bytes:
-    """The body, decompressed by at most as much as is left: a bomb ends at the limit. Raises TooLong."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    decoder = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
-    if decoder is None and encoding not in ("identity", ""):
-        raise Unrecordable(f"its content-encoding is {encoding[:50]!r} although identity was asked for")
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += decoder.decompress(part, limit + 1 - len(body)) if decoder is not None else part
-        if len(body) > limit:
-            raise TooLong
-    return bytes(body)
-
-
-def _content(response: "httpx.Response", body: bytes) -> dict[str, Any]:
-    kind, _, parameters = response.headers.get("content-type", "").partition(";")
-    kind = kind.strip().lower()
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return {"json": decode(body.decode("utf-8-sig"))}
-        except ValueError:
-            pass
-    return {"text": clean_text(body.decode(_charset(parameters), "replace"))}
-
-
-def _charset(parameters: str) -> str:
-    for name, value in _pairs(parameters):
-        if name == "charset" and _CHARSET.fullmatch(value):
-            try:
-                b"".decode(value)
-            except LookupError:
-                break
-            return value
-    return "utf-8"
-
-
-def _pairs(parameters: str) -> Iterator[tuple[str, str]]:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        yield name.strip().lower(), value.strip().strip('"')
 
 
 def _shown(url: "httpx.URL") -> str:

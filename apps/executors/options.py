@@ -46,8 +46,9 @@ class Limits:
 class Options:
     """How steps may be performed here. Raises Invalid naming the setting that is wrong.
 
-    `work_dir` is where private working directories are made; sizes are in bytes, `max_log_bytes` per attempt;
-    `children` is how many synchronous callables run at once; `http_allowed_hosts` are `host` or `host:port` that an
+    `work_dir` is where private working directories are made; sizes are in bytes: `max_log_bytes` and
+    `max_artifact_bytes` (of all files that it leaves) per attempt; `children` is how many synchronous callables run at
+    once; `http_allowed_hosts` are `host` or `host:port` that an
     HTTP step may reach although their address is internal. `volume_roots` are the directories of the host that
     containers may mount; `docker_host`, `dagger_port` and `dagger_token` say where the runtime is; `installation`
     tells the containers of this installation from those of others on the same runtime. Of commands `limits` holds for
@@ -69,6 +70,7 @@ class Options:
     sandbox_read: tuple[str, ...] = ()
     sandbox_network: bool = False
     max_output_bytes: int = 1 << 20
+    max_artifact_bytes: int = 1 << 30
     max_log_bytes: int = 4 << 20
     children: int = 16
 

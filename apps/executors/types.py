@@ -13,6 +13,9 @@ from pydantic import BaseModel
 
 Stream = Literal["stdout", "stderr"]
 
+MOST_FILES = 1000
+"""How many files one attempt may leave."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCall:

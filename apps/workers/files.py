@@ -23,13 +23,13 @@ from apps.core.errors import PlatformError, TooLarge
 from apps.executors import StepCall, StepError, StepResult
 from apps.executors.guard import remove
 from apps.executors.outputs import clean_text
+from apps.executors.types import MOST_FILES
 from apps.vault import blobs
 from apps.workflows.services import artifacts
 from apps.workflows.services.ledger import ClaimedTask
 
 logger = logging.getLogger(__name__)
 
-MOST_FILES = 1000
 SMALLEST_SPILLED = 1024  # bytes: a reference is not much smaller than less
 NEARLY_NOTHING = 200  # values in outputs that are small without being written out
 _REFERENCE = frozenset({"spilled_to", "size", "content_type"})
@@ -97,7 +97,8 @@ def _given(call: StepCall) -> StepCall | StepError:
     except PlatformError as error:
         return StepError(type="invalid", message=error.detail, retryable=False)
     except (OSError, DatabaseError) as error:
-        return StepError(type="unavailable", message=f"an output that was spilled cannot be read: {error}")
+        # Not `unavailable`: what performs the step is there, and no breaker of it is to open.
+        return StepError(type="error", message=f"an output that was spilled cannot be read: {error}")
 
 
 def _value(execution: UUID, reference: Mapping[str, Any]) -> Any:
@@ -127,7 +128,7 @@ def _left(claimed: ClaimedTask, call: StepCall, result: StepResult) -> StepResul
         failure = StepError(type="output", message=error.detail, retryable=False)
     except (OSError, DatabaseError) as error:
         logger.warning("artifacts of %s could not be kept: %s", call.attempt_key, error)
-        failure = StepError(type="unavailable", message=f"its artifacts could not be kept: {error}")
+        failure = StepError(type="output", message=f"its artifacts could not be kept: {error}")
     finally:
         if directory.is_dir():
             remove(directory)

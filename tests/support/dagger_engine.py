@@ -30,9 +30,9 @@ KEPT = 100 * 1024
 """Bytes of a stream that an error carries."""
 
 PLAYED = {
-    "Query": {"container", "host", "setSecret", "cacheVolume"},
+    "Query": {"container", "directory", "host", "setSecret", "cacheVolume"},
     "Host": {"directory"},
-    "Directory": {"diff"},
+    "Directory": {"diff", "withNewDirectory"},
     "Container": {
         "from", "withEnvVariable", "withVolatileVariable", "withSecretVariable", "withMountedDirectory",
         "withMountedCache", "withRegistryAuth", "withUser", "withExec", "directory",
@@ -253,6 +253,12 @@ class Engine:
                 return ran.exit_code if name == "exitCode" else text[name].decode("utf-8", "replace")
             case "Directory", "sync" if of.name == "directory" and of.parent is not None and of.parent.kind == "Host":
                 return self._register(await self._snapshot(of.given["path"]))
+            case "Directory", "entries" if of.parent is not None and of.parent.kind == "Container":
+                return sorted(each.name for each in (await self._directory(of)).iterdir())
+            case "Directory", "export" if of.parent is not None and of.parent.kind == "Container":
+                found = await self._directory(of)
+                await asyncio.to_thread(shutil.copytree, found, arguments["path"], symlinks=True, dirs_exist_ok=True)
+                return arguments["path"]
             case "Directory", "export" if of.name == "diff" and of.parent is not None:
                 return await self._export(of.parent, self._nodes[of.given["other"]], arguments["path"])
         raise GraphQLError(f"{of.kind}.{name} is not played by this stand-in")
@@ -269,6 +275,28 @@ class Engine:
         copy = self.directory / f"snapshot-{self._count}"
         await asyncio.to_thread(shutil.copytree, path, copy, symlinks=True)
         return Value("Directory", None, "snapshot", json.dumps({"path": str(copy)}))
+
+    def _made(self, directory: Value) -> str:
+        """The files of a directory: one of the host as it was, or one that was made from nothing."""
+        if directory.name == "snapshot":
+            return str(directory.given["path"])
+        self._count += 1
+        place = self.directory / f"made-{self._count}"
+        place.mkdir()
+        for one in directory.chain():
+            if one.name == "withNewDirectory":
+                (place / one.given["path"]).mkdir(parents=True)
+                (place / one.given["path"]).chmod(one.given["permissions"])
+        return str(place)
+
+    async def _directory(self, of: Value) -> Path:
+        """A directory of a container after its command: one that is mounted, or lies in one."""
+        assert of.parent is not None
+        ran = (await self._state(of.parent)).ran
+        for target, place in (ran.directories if ran is not None else {}).items():
+            if Path(of.given["path"]).is_relative_to(target):
+                return place / Path(of.given["path"]).relative_to(target)
+        raise GraphQLError(f"{of.given['path']}: no such directory is mounted")
 
     async def _export(self, before: Value, after: Value, path: str) -> str:
         """Write to the host what a command has changed in a mounted directory."""
@@ -302,7 +330,7 @@ class Engine:
                 case "withSecretVariable":
                     state.secrets[given["name"]] = self._nodes[given["secret"]].given["plaintext"]
                 case "withMountedDirectory":
-                    source = self._nodes[given["source"]].given["path"]
+                    source = self._made(self._nodes[given["source"]])
                     state.directories[given["path"]] = source, given.get("readOnly", False)
                 case "withMountedCache":
                     state.caches[given["path"]] = self._nodes[given["cache"]].given["key"]

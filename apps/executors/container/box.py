@@ -3,15 +3,19 @@
 import logging
 import socket
 import struct
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
+from apps.executors.container import archive
+from apps.executors.container.config import ARTIFACTS
 from apps.executors.container.labels import INSTALLATION
 from apps.executors.container.work import Ended, NotPerformed, Work
 from apps.executors.types import Stream
@@ -109,6 +113,7 @@ class Box:
             attached.close()
         code = int(self._client.wait(made, timeout=None)["StatusCode"])
         state = self._client.inspect_container(made)["State"]
+        self._bring_artifacts(made)
         return Ended(exit_code=code, out_of_memory=bool(state.get("OOMKilled")))
 
     def _create(self) -> str:
@@ -141,7 +146,25 @@ class Box:
                 host_config=settings,
             )
             self._id = str(made["Id"])
+        if work.artifacts:
+            self._client.put_archive(self._id, "/", archive.empty())
         return self._id
+
+    def _bring_artifacts(self, made: str) -> None:
+        if not self._work.artifacts:
+            return
+        try:
+            pieces, _ = self._client.get_archive(made, ARTIFACTS, chunk_size=archive.PIECE)
+        except NotFound:
+            return  # the command removed it
+        try:
+            archive.unpacked(iter(pieces), Path(self._work.artifacts), most_bytes=self._work.max_artifact_bytes)
+        except tarfile.TarError as error:
+            raise NotPerformed("connection", "the files that it left could not be fetched from the engine") from error
+        except requests.RequestException:  # it is an OSError, too
+            raise
+        except OSError as error:
+            raise NotPerformed("output", f"the files that it left cannot be written: {error.strerror}") from error
 
     def _mounts(self) -> Iterator[Mount]:
         for volume in self._work.volumes:

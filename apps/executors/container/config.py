@@ -8,6 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from apps.executors.process.config import Environment, Text
 
+OWN = "/orchestration"
+"""The platform's own place in a container."""
+
+ARTIFACTS = f"{OWN}/artifacts"
+"""The directory of a container in which it leaves files."""
+
 LEAST_MEMORY = 6 << 20
 """Bytes; Docker starts no container with less."""
 
@@ -59,6 +65,8 @@ def _inside(text: str) -> str:
     path = PurePosixPath(_absolute(text))
     if ".." in path.parts or str(path) in ("/", "//"):
         raise ValueError("must be a directory of the container beneath its root, without `..`: /data")
+    if PurePosixPath(OWN) in (path, *path.parents):
+        raise ValueError(f"{OWN} is the platform's own: mount it elsewhere")
     return str(path)
 
 

@@ -11,11 +11,11 @@ import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from apps.executors.container import engine
-from apps.executors.container.config import Volume
+from apps.executors.container.config import ARTIFACTS, Volume
 from apps.executors.container.threads import apart
 from apps.executors.container.work import Ended, NotPerformed, Receive, Work
 from apps.executors.options import Options
@@ -125,6 +125,10 @@ async def _performed(client: "Client", work: Work, receive: Receive) -> Ended:
         if not volume.read_only:
             # What changed, and no more: another step may have written there meanwhile.
             await source.diff(container.directory(volume.target)).export(volume.source)
+    if work.artifacts:
+        left = container.directory(ARTIFACTS)
+        if await left.entries():
+            await left.export(work.artifacts)
     return Ended(exit_code=exit_code)
 
 
@@ -151,6 +155,10 @@ def _made_ready(client: "Client", work: Work, sources: Sequence["Directory"]) ->
             container = container.with_env_variable(name, value)
     for volume, source in zip(work.volumes, sources, strict=True):
         container = container.with_mounted_directory(volume.target, source, read_only=volume.read_only)
+    if work.artifacts:
+        place = PurePosixPath(ARTIFACTS)
+        room = client.directory().with_new_directory(place.name, permissions=0o777)  # whoever the command runs as
+        container = container.with_mounted_directory(str(place.parent), room)
     workflow = next((value for name, value in work.labels.items() if name.endswith(".workflow")), "")
     for cache in work.caches:
         container = container.with_mounted_cache(cache.target, client.cache_volume(f"{workflow}-{cache.name}"))

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from apps.executors.config import failed, parse
+from apps.executors.container.config import ARTIFACTS, memory_bytes, nano_cpus
 from apps.executors.container.config import Config as ContainerConfig
-from apps.executors.container.config import memory_bytes, nano_cpus
 from apps.executors.container.labels import labels_of
 from apps.executors.container.volumes import allowed
 from apps.executors.container.work import Ended, NotPerformed, Runtime, Work
@@ -79,6 +79,7 @@ class ContainerExecutor:
             "ORCHESTRATION_TASK_KEY": call.task_key,
             "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
             **trace_environment(),
+            **({"ORCHESTRATION_ARTIFACTS": ARTIFACTS} if call.artifacts else {}),
         }
         own = {**config.environment, **config.secrets}
         limits = config.resources
@@ -98,6 +99,8 @@ class ContainerExecutor:
             registry=config.registry,
             engine_cache=config.engine_cache,
             labels=labels_of(call, self._options.installation),
+            artifacts=call.artifacts,
+            max_artifact_bytes=self._options.max_artifact_bytes,
         )
 
 

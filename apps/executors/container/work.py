@@ -16,7 +16,9 @@ class Work:
     """One container to be run once. `environment` holds no secret; `identity` are variables that differ by attempt.
 
     `memory` is in bytes and `nano_cpus` in billionths of a processor, None where there is no limit. The sources of
-    `volumes` are real paths beneath the roots that are allowed. `labels` tell whose container it is.
+    `volumes` are real paths beneath the roots that are allowed. `labels` tell whose container it is. What it leaves in
+    `ARTIFACTS`, at most `max_artifact_bytes`, is brought into the directory `artifacts` of the host, which is made for
+    it; empty: it is let go of.
     """
 
     image: str
@@ -34,6 +36,8 @@ class Work:
     registry: Registry | None = None
     engine_cache: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    artifacts: str = ""
+    max_artifact_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

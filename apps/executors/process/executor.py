@@ -5,7 +5,6 @@ import errno
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,6 +16,7 @@ from apps.executors.options import Options
 from apps.executors.process import sandbox
 from apps.executors.process.config import Config as ProcessConfig
 from apps.executors.process.launch import (
+    ARTIFACTS,
     NotRunnable,
     command_line,
     environment_of,
@@ -90,9 +90,7 @@ class ProcessExecutor:
     async def _perform(self, call: StepCall, config: ProcessConfig, log: CappedLog) -> StepResult:
         mark = self._guard.mark("command")
         directory = self._guard.directory(mark)
-        if self._sandbox is not None:
-            call = replace(call, artifacts="")  # it lies outside of what a sandbox can write
-        elif call.artifacts:
+        if call.artifacts:
             Path(call.artifacts).mkdir(mode=0o700)
         try:
             return await self._run_in(directory, mark, call, config, log)
@@ -135,10 +133,15 @@ class ProcessExecutor:
                 command = command_line(config.command, path=environment["PATH"], directory=directory)
             else:
                 inside = {"PATH": sandbox.PATH, "HOME": sandbox.HOME, "TMPDIR": sandbox.HOME, **config.environment}
+                if call.artifacts:
+                    inside[ARTIFACTS] = sandbox.ARTIFACTS
                 written = stack.enter_context(sandbox.environment_file({**environment, **inside}))
                 program = command_line(config.command, path=inside["PATH"], directory=directory)
                 passed = (written.fileno(),)
-                command = self._sandbox.command_line(program, directory, *passed, self._sandbox.give_away(directory))
+                own = [directory, *([Path(call.artifacts)] if call.artifacts else [])]
+                command = self._sandbox.command_line(
+                    program, directory, *passed, self._sandbox.give_away(*own), call.artifacts
+                )
                 environment = {"PATH": sandbox.PATH}  # of the programs that build the walls
             try:
                 child = ChildProcess(

@@ -20,6 +20,9 @@ from apps.executors.options import Limits
 from apps.executors.tracing import trace_environment
 from apps.executors.types import StepCall
 
+ARTIFACTS = "ORCHESTRATION_ARTIFACTS"
+"""The variable that names the directory for what a command leaves."""
+
 SETPRIV, PRLIMIT = Path("/usr/bin/setpriv"), Path("/usr/bin/prlimit")  # util-linux
 
 
@@ -42,7 +45,7 @@ def environment_of(call: StepCall, own: Mapping[str, str], directory: Path) -> d
         **trace_environment(),
         "ORCHESTRATION_TASK_KEY": call.task_key,
         "ORCHESTRATION_ATTEMPT_KEY": call.attempt_key,
-        **({"ORCHESTRATION_ARTIFACTS": call.artifacts} if call.artifacts else {}),
+        **({ARTIFACTS: call.artifacts} if call.artifacts else {}),
     }
 
 

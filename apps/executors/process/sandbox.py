@@ -22,6 +22,9 @@ from typing import IO
 from apps.executors.options import Options
 
 HOME = "/tmp"  # noqa: S108 -- inside the sandbox: the private directory
+ARTIFACTS = "/artifacts"
+"""Inside the sandbox: where a command leaves files."""
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FIRST_UID, UIDS = 1 << 30, 1 << 30
 """User ids that no directory of users gives out."""
@@ -61,16 +64,22 @@ class Sandbox:
             return ""
         return f"bubblewrap cannot build it here: {done.stderr.strip()[:300] or f'exit code {done.returncode}'}"
 
-    def give_away(self, directory: Path) -> int:
-        """Make a private directory the command's own; gives the user id that it will have on the host."""
+    def give_away(self, *directories: Path) -> int:
+        """Make private directories the command's own; gives the user id that it will have on the host."""
         if not self._as_root:
             return os.geteuid()
         uid = FIRST_UID + secrets.randbelow(UIDS)
-        os.chown(directory, uid, uid)
+        for directory in directories:
+            os.chown(directory, uid, uid)
         return uid
 
-    def command_line(self, command: Sequence[str], directory: Path, environment: int, uid: int) -> list[str]:
-        """What to execute for `command`. `environment` is the descriptor of an `environment_file`, to be passed on."""
+    def command_line(
+        self, command: Sequence[str], directory: Path, environment: int, uid: int, artifacts: str = ""
+    ) -> list[str]:
+        """What to execute for `command`. `environment` is the descriptor of an `environment_file`, to be passed on.
+
+        The directory `artifacts` of the host is seen as `ARTIFACTS`, where one is given.
+        """
         walls = ["bwrap", "--die-with-parent", "--new-session", "--hostname", "step"]
         walls += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
         walls += [] if self._network else ["--unshare-net"]
@@ -87,6 +96,7 @@ class Sandbox:
         walls += ["--perms", "0444", "--ro-bind-data", str(environment), _ENVIRONMENT]
         walls += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108
         walls += ["--bind", str(directory), HOME]
+        walls += ["--bind", artifacts, ARTIFACTS] if artifacts else []
         for path in map(Path, self._read):  # after it: one may lie below `/tmp`
             for parent in reversed(path.parents[:-1]):
                 walls += ["--perms", "0755", "--dir", str(parent)]

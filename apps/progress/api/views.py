@@ -185,7 +185,7 @@ class StreamView(GenericAPIView):
         """A snapshot, then every event once and in order, as Server-Sent Events; `Last-Event-ID` goes on."""
         asked = stream.asked(request._request, workflow_id)
         progress.target(request.user, workflow_id)  # what is not there is a 404 and no stream
-        credential = _credential(request)
+        credential = credential_of(request)
         scope = getattr(request._request, "scope", None)
         if scope is not None:
             noted(scope, request.user, workflow_id)
@@ -209,11 +209,11 @@ class TicketView(GenericAPIView):
     def post(self, request: Request) -> Response:
         """A single-use ticket: `/progress/ws?ticket=…`, within 30 seconds."""
         _account(request)
-        ticket = tickets.issue(_credential(request))
+        ticket = tickets.issue(credential_of(request))
         return Response({"ticket": ticket, "expires_in": tickets.LIFETIME})
 
 
-def _credential(request: Request) -> Credential:
+def credential_of(request: Request) -> Credential:
     """What the caller came by; what ends that ends a stream or a socket as well."""
     bearer = bearer_in(request._request)
     known = bearer is None and request.user.is_authenticated

@@ -15,8 +15,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\.(\d{1,18})\.(\d{1,9})", re.ASCII)
 
 
+LATE = timedelta(seconds=3)
+"""How much later than its time a piece may be there: that of a worker's transaction which took so long."""
+
+
 class Cursor(NamedTuple):
-    """A piece in the order of writing. Pieces of an execution are written under its lock, so `at` never goes back."""
+    """A piece in the order of writing."""
 
     at: datetime
     task: UUID
@@ -47,14 +51,68 @@ def written(execution: Execution, *, step: str = "", after: Cursor | None = None
     rows = LogChunk.objects.filter(task__execution=execution).select_related("task")
     if step:
         rows = rows.filter(task__step_id=step)
-    if after is not None:
-        same = Q(at=after.at) & (
-            Q(task_id__gt=after.task)
-            | Q(task_id=after.task, fence__gt=after.fence)
-            | Q(task_id=after.task, fence=after.fence, number__gt=after.number)
-        )
-        rows = rows.filter(Q(at__gt=after.at) | same)
+    return _ordered(_after(rows, after))
+
+
+def _after(rows: QuerySet[LogChunk], after: Cursor | None) -> QuerySet[LogChunk]:
+    if after is None:
+        return rows
+    same = Q(at=after.at) & (
+        Q(task_id__gt=after.task)
+        | Q(task_id=after.task, fence__gt=after.fence)
+        | Q(task_id=after.task, fence=after.fence, number__gt=after.number)
+    )
+    return rows.filter(Q(at__gt=after.at) | same)
+
+
+def _ordered(rows: QuerySet[LogChunk]) -> QuerySet[LogChunk]:
     return rows.order_by("at", "task_id", "fence", "number")
+
+
+class Tail:
+    """Follows the log of an execution: each piece once, also one that comes behind others that are younger.
+
+    Within `LATE` of the newest it is known which ones were told; of `after` all before it are taken to have been.
+    """
+
+    def __init__(self, execution: UUID, *, step: str = "", after: Cursor | None = None) -> None:
+        self._rows = LogChunk.objects.filter(task__execution=execution)
+        if step:
+            self._rows = self._rows.filter(task__step_id=step)
+        self._newest = after
+        self._told: dict[tuple[UUID, int, int], datetime] = {}
+        self._caught_up = False
+
+    def look(self, most: int = AT_ONCE) -> list[LogChunk]:
+        """At most so many pieces that were not told yet, in the order of writing; `most` of them: look again."""
+        if self._newest is not None and not self._told and not self._caught_up:
+            before = self._rows.filter(at__gte=self._newest.at - LATE, at__lte=self._newest.at)
+            keys = before.values_list("task_id", "fence", "number", "at")
+            self._told = {
+                (task, fence, number): at
+                for task, fence, number, at in keys
+                if (at, task, fence, number) <= self._newest
+            }
+        found = self._late(most) if self._caught_up and self._newest is not None else self._following(most)
+        self._caught_up = self._caught_up or len(found) < most
+        if not found:
+            return []
+        last = found[-1]
+        newest = Cursor(at=last.at, task=last.task_id, fence=last.fence, number=last.number)
+        self._newest = newest if self._newest is None else max(self._newest, newest)
+        self._told |= {(chunk.task_id, chunk.fence, chunk.number): chunk.at for chunk in found}
+        since = self._newest.at - LATE
+        self._told = {key: at for key, at in self._told.items() if at >= since}
+        return found
+
+    def _following(self, most: int) -> list[LogChunk]:
+        return list(_ordered(_after(self._rows.select_related("task"), self._newest))[:most])
+
+    def _late(self, most: int) -> list[LogChunk]:
+        assert self._newest is not None  # noqa: S101 (the caller has looked)
+        recent = _ordered(self._rows.filter(at__gte=self._newest.at - LATE))
+        keys = [key for key in recent.values_list("task_id", "fence", "number") if key not in self._told][:most]
+        return list(_ordered(LogChunk.objects.filter(pk__in=keys).select_related("task"))) if keys else []
 
 
 def newest(execution: Execution, most: int) -> list[LogChunk]:

@@ -42,6 +42,7 @@ def executor_options() -> Options:
         work_dir=settings.DATA_DIR / "work",
         children=env.SLOTS,
         max_output_bytes=env.OUTPUT_MAX_BYTES,
+        max_artifact_bytes=env.ARTIFACT_EXECUTION_BYTES,
     )
 
 

@@ -66,7 +66,7 @@ class Server:
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         writer.write(f"HTTP/1.1 {status} Because\r\n{head}\r\n".encode() + (b"" if method == "HEAD" else content))
         await writer.drain()
-        return True
+        return given["content-length"] == str(len(content))
 
 
 def as_json(value: object, status: int = 200) -> tuple[int, dict[str, str], bytes]:

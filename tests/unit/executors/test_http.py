@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import gzip
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
@@ -26,12 +29,14 @@ async def http_perform(tmp_path, sink):
     """`result = await perform(url, method="POST", …)`; loopback is allowed unless `allowed` says otherwise."""
     executors = []
 
-    async def run(url, *, allowed=("127.0.0.1",), limit=10_000, **config):
+    async def run(url, *, allowed=("127.0.0.1",), limit=10_000, files=1 << 30, **config):
         options = Options(
-            process_steps="off", work_dir=tmp_path, http_allowed_hosts=frozenset(allowed), max_output_bytes=limit
-        )
+            process_steps="off", work_dir=tmp_path, http_allowed_hosts=frozenset(allowed), max_output_bytes=limit,
+            max_artifact_bytes=files,
+        )  # fmt: skip
         executors.append(HttpExecutor(options))
-        return await executors[-1].run(http_call({"url": url, **config}), sink)
+        call = replace(http_call({"url": url, **config}), artifacts=str(tmp_path / "artifacts"))
+        return await executors[-1].run(call, sink)
 
     yield run
     for executor in executors:
@@ -287,3 +292,66 @@ async def test_retry_after_may_be_a_date(perform, server):
     at = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     server.answers["/"] = (503, {"Retry-After": at}, b"")
     assert 3_500 < (await perform(server.url())).error.retry_after <= 3_600
+
+
+# -- to a file ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_is_streamed_to_an_artifact(perform, server, tmp_path):
+    """Longer than outputs may be, and never whole in memory."""
+    body = bytes(range(256)) * 4_000
+    server.answers["/big"] = (200, {"Content-Type": "application/octet-stream"}, body)
+    result = await perform(server.url("/big"), artifact="exports/big.bin", limit=1_000)
+    assert result.error is None
+    digest = hashlib.sha256(body).hexdigest()
+    assert result.outputs["artifact"] == {"name": "exports/big.bin", "size": len(body), "sha256": digest}
+    assert "text" not in result.outputs
+    assert (tmp_path / "artifacts" / "exports" / "big.bin").read_bytes() == body
+
+
+async def test_a_compressed_answer_is_unpacked_into_its_file_and_a_bomb_ends_at_the_limit(perform, server, tmp_path):
+    server.answers["/zip"] = (200, {"Content-Encoding": "gzip"}, gzip.compress(b"x" * 3_000_000))
+    result = await perform(server.url("/zip"), artifact="a.txt", files=3_000_000)
+    assert result.outputs["artifact"]["size"] == 3_000_000
+    assert (tmp_path / "artifacts" / "a.txt").read_bytes() == b"x" * 3_000_000
+    (tmp_path / "artifacts" / "a.txt").unlink()
+    error = (await perform(server.url("/zip"), artifact="a.txt", files=2_999_999)).error
+    assert (error.type, error.retryable) == ("output", False)
+    assert "2999999 bytes" in error.message
+    assert list((tmp_path / "artifacts").iterdir()) == [], "nothing is left of what did not end"
+
+
+async def test_an_answer_that_breaks_off_leaves_no_file(perform, server, tmp_path):
+    server.answers["/short"] = (200, {"content-length": "1000"}, b"only this")
+    error = (await perform(server.url("/short"), artifact="a.txt")).error
+    assert (error.type, error.retryable) == ("connection", True)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+async def test_an_unexpected_status_is_no_file(perform, server, tmp_path):
+    server.answers["/gone"] = (410, {}, b"it was here")
+    error = (await perform(server.url("/gone"), artifact="a.txt")).error
+    assert (error.type, error.message.endswith("answered 410: it was here")) == ("http_status", True)
+    assert not (tmp_path / "artifacts").exists()
+
+
+async def test_a_file_that_cannot_be_written_is_told(perform, server, monkeypatch):
+    server.answers["/a"] = (200, {}, b"text")
+
+    async def full(function, *_, **__):
+        if function.__name__ == "write":
+            raise OSError(28, "No space left on device")
+        Path.mkdir(function.__self__, parents=True, exist_ok=True)
+
+    monkeypatch.setattr("apps.executors.http_answer.asyncio.to_thread", full)
+    error = (await perform(server.url("/a"), artifact="a.txt")).error
+    assert (error.type, error.retryable) == ("output", True)
+    assert "No space left on device" in error.message
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a", "a/../b", "a//b", "a/", ".", "a\0b", "x" * 256])
+async def test_the_name_of_a_file_leads_nowhere_else(perform, server, name):
+    error = (await perform(server.url("/a"), artifact=name)).error
+    assert (error.type, error.retryable) == ("invalid", False)
+    assert "http.artifact" in error.message
+    assert server.asked == []

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from apps.executors.guard import Guard
 from apps.executors.options import Limits
 from apps.executors.process import ProcessExecutor
 from apps.executors.process.sandbox import FIRST_UID, Sandbox, environment_file
+from apps.workflows.services.artifacts import files_in
 from tests.unit.executors.conftest import Remembered
 from tests.unit.executors.test_process import process_call
 
@@ -44,10 +46,11 @@ async def perform(data):
     """`result = await perform(["id"])`, sandboxed unless told otherwise."""
     guard = Guard(data / "work")
 
-    async def run(command, *, stdin=b"", environment=None, mode="sandboxed", sink=None, **options):
+    async def run(command, *, stdin=b"", environment=None, mode="sandboxed", sink=None, artifacts="", **options):
         given = Options(process_steps=mode, work_dir=data / "work", **options)
         executor = ProcessExecutor(given, guard)
         call = process_call({"command": command, "environment": environment or {}}, stdin)
+        call = replace(call, artifacts=str(artifacts))
         return await executor.run(call, sink or Remembered())
 
     yield run
@@ -104,6 +107,16 @@ async def test_a27_what_a_sandboxed_step_can_read(perform, data):
     seen = (await perform(sh("cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; env; mount"))).outputs["stdout"]
     assert SECRET not in seen
     assert "work" not in (await perform(sh("ls / /home /root 2>&1; true"))).outputs["stdout"].split()
+
+
+async def test_it_leaves_files_in_its_directory_for_them_and_nowhere_else(perform, data):
+    left = data / "work" / "left"
+    script = 'cd "$ORCHESTRATION_ARTIFACTS"; pwd; mkdir plots; echo 1 > a.csv; echo 2 > plots/b; ln -s /etc/shadow l'
+    result = await perform(sh(f"{script}; ! ls {data}"), artifacts=left)
+    assert (result.error, result.outputs["stdout"]) == (None, "/artifacts\n")
+    names = {path.relative_to(left).as_posix(): path.read_text() for path in files_in(left, 10)}
+    assert names == {"a.csv": "1\n", "plots/b": "2\n"}, "a link is no file"
+    assert not [path for path in (data / "work").iterdir() if path.name == "command-1"]
 
 
 async def test_a27_it_is_another_user_without_any_privilege(perform):

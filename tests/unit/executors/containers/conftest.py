@@ -75,7 +75,15 @@ class Runner:
     image: str
     left: Callable[[], list[Any]]
 
-    def call(self, command: list[str] | None, *, stdin: bytes = b"", attempt: int = 1, **config: Any) -> StepCall:
+    def call(
+        self,
+        command: list[str] | None,
+        *,
+        stdin: bytes = b"",
+        attempt: int = 1,
+        artifacts: Path | None = None,
+        **config: Any,
+    ) -> StepCall:
         given = {"image": self.image, **config}
         if command is not None:
             given["command"] = command
@@ -89,6 +97,7 @@ class Runner:
             workflow_id="daily",
             execution_id="run-1",
             step_id="fetch",
+            artifacts="" if artifacts is None else str(artifacts),
         )
 
     async def run(self, *command: str, **given: Any) -> StepResult:

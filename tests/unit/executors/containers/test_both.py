@@ -152,3 +152,35 @@ async def test_a27_the_servers_environment_is_not_seen(runner, monkeypatch):
 async def test_what_is_no_output_is_told(runner):
     result = await runner.sh("echo '{\"a\": 1}'; echo bye")
     assert result.outputs == {"stdout": '{"a": 1}\nbye\n', "exit_code": 0}
+
+
+def files_below(directory):
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("user", [None, "1000:1000"])
+async def test_it_leaves_files(runner, tmp_path, user):
+    script = (
+        'cd "$ORCHESTRATION_ARTIFACTS"; mkdir plots; echo 1,2 > report.csv; echo x > plots/a.svg; ln -s /etc/passwd l'
+    )
+    left = tmp_path / "left"
+    given = {} if user is None else {"user": user}
+    assert (await runner.sh(script, artifacts=left, **given)).error is None
+    left = {name: text for name, text in files_below(left).items() if name != "l"}
+    assert left == {"report.csv": "1,2\n", "plots/a.svg": "x\n"}
+
+
+async def test_a_command_that_fails_leaves_files_too_and_one_without_leaves_no_directory(runner, tmp_path):
+    left, none = tmp_path / "left", tmp_path / "none"
+    error = (await runner.sh('echo why > "$ORCHESTRATION_ARTIFACTS/why.txt"; exit 3', artifacts=left)).error
+    assert error.exit_code == 3
+    assert files_below(left) == {"why.txt": "why\n"}
+    assert (await runner.run("true", artifacts=none, attempt=2)).error is None
+    assert not none.exists()
+
+
+async def test_the_place_of_artifacts_is_no_volume(runner, volumes):
+    shared = [{"source": str(volumes), "target": "/orchestration/artifacts"}]
+    error = (await runner.run("true", volumes=shared)).error
+    assert (error.type, error.retryable) == ("invalid", False)
+    assert "/orchestration" in error.message

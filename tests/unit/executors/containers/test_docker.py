@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,20 @@ async def test_out_of_memory_is_told_as_such(docker):
     assert error.message == (
         "The container ran out of memory of 16M and was killed (exit code 137): give it more `resources.memory`."
     )
+
+
+async def test_more_than_an_execution_may_leave_is_not_fetched(docker, tmp_path):
+    docker.executor = ContainerExecutor(replace(docker.options, max_artifact_bytes=1_000_000))
+    script = 'head -c 1000001 /dev/zero > "$ORCHESTRATION_ARTIFACTS/big"'
+    error = (await docker.sh(script, artifacts=tmp_path / "left")).error
+    assert (error.type, error.retryable) == ("output", False)
+    assert "ARTIFACT_EXECUTION_BYTES" in error.message
+    script = 'cd "$ORCHESTRATION_ARTIFACTS"; seq 1001 | xargs touch'
+    error = (await docker.sh(script, artifacts=tmp_path / "many")).error
+    assert (error.type, error.retryable) == ("output", False)
+    assert "1,000 files" in error.message
+    gone = await docker.sh('rmdir "$ORCHESTRATION_ARTIFACTS"', artifacts=tmp_path / "none")
+    assert gone.error is None
 
 
 async def test_being_killed_is_not_told_as_out_of_memory(docker):
