@@ -20,7 +20,7 @@ class OwnedPermission(DeclaredPermission):
         """Whether to let the caller on, to the queryset's gate."""
         if super().has_permission(request, view):
             return True
-        return bool(request.user and request.user.is_authenticated and view.action in view.gated_actions)
+        return bool(request.user.is_authenticated and view.action in view.gated_actions)
 
 
 class GatedViewSet(Idempotent, GenericViewSet):

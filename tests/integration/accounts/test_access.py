@@ -68,6 +68,18 @@ def test_rights_are_read_once_for_a_user_object(make_user, django_assert_num_que
         permissions_of(user), roles_of(user), holds(user, "x"), permissions_of(user)
 
 
+def test_the_rights_of_many_are_read_at_once_and_none_of_the_inactive(make_user, django_assert_num_queries):
+    ann, off, known = make_user("ann", "guest"), make_user("off", "admin", is_active=False), make_user("kim", "guest")
+    held = permissions_of(known)
+    known.roles.clear()
+    with django_assert_num_queries(1):
+        permissions.know([ann, off, known])
+    with django_assert_num_queries(0):
+        permissions.know([ann, known])
+        assert permissions_of(ann) == permissions_of(known) == held  # what is known is not read again
+    assert not permissions_of(off)
+
+
 def test_require_tells_the_unknown_from_the_refused(make_user):
     for nobody in (AnonymousUser(), None):
         with pytest.raises(Unauthenticated):
@@ -279,6 +291,7 @@ def test_grants_on_objects_are_the_users_and_their_groups_while_active(make_user
     )
     group = Group.objects.create(name="finance")
     ann.groups.add(group)
+    group.permissions.add(DjangoPermission.objects.get(codename="workflow:read", name="read"))  # opens nothing
     assign_perm("workflow:read", ann, first)
     assign_perm("workflow:read", group, second)
 
