@@ -37,7 +37,7 @@ fuzz: setup-dev  ## Hostile requests for as long as SECONDS says; goes on where 
 chaos: setup-dev  ## Kill everything for as long as SECONDS says, on both databases; adds to docs/chaos.json
 	@$(PY) -m tests.chaos
 
-plant: setup-dev  ## Plant five bugs in a copy of the tree, and see which tests fail
+plant: setup-dev  ## Plant bugs of work and of rights in a copy of the tree, and see which tests fail
 	@$(PY) scripts/plant.py
 
 mutants: setup-dev  ## Flip every condition of the permission code, and see that a test fails

@@ -16,11 +16,13 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,10 +44,14 @@ TESTS = (
     "tests/contract/test_routes.py",
     "tests/integration/workflows/test_api.py",
     "tests/integration/accounts/test_grants.py",
+    "tests/integration/accounts/test_api_tokens.py",
+    "tests/integration/matrix/test_scopes.py",
     "tests/integration/matrix/test_matrix.py",
 )
 PATIENCE = 600  # seconds
 EQUIVALENT: dict[str, str] = {
+    "apps/accounts/permissions.py `permission in _held(user)[1] and (scope is None or permission in scope.permissions)`"
+    " lost `scope is None or permission in scope.permissions`": "both who ask look at the token's scope themselves",
     "apps/accounts/permissions.py `user is not None and hasattr(user, _CACHE)` lost `user is not None`": (
         "`hasattr(None, …)` is false as well"
     ),
@@ -161,47 +167,81 @@ class Trial:
 
     def __init__(self, waiting: list[Mutant], until: float, kept: dict[str, dict[str, str]]) -> None:
         self.waiting, self.until, self.kept = waiting, until, kept
+        self.database = Path()
+
+    @property
+    def clean(self) -> Path:
+        """The database as the migrations left it."""
+        return self.database.with_suffix(".clean")
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        """The control first, which makes the database; then every mutant."""
+        """The first test alone, which makes the database; then the control, and every mutant, each in a fork."""
         from django.db import connections
 
-        if by := first_failure(session):
-            sys.exit(f"{by} fails without any mutant: nothing can be said of mutants")
-        database = Path(connections["default"].settings_dict["NAME"])
+        run(session.items[0], session.items[1])
+        self.database = Path(connections["default"].settings_dict["NAME"])
         connections.close_all()
-        clean = database.with_suffix(".clean")
-        shutil.copy2(database, clean)
+        with closing(sqlite3.connect(self.database)) as made, closing(sqlite3.connect(self.clean)) as kept:
+            made.backup(kept)
+        before = dict(self.kept)
+        self.control(session)
         for number, mutant in enumerate(self.waiting, 1):
             if time.monotonic() > self.until:
                 break
-            for file in database.parent.glob(f"{database.name}*"):
-                file.unlink()
-            shutil.copy2(clean, database)
             began = time.monotonic()
-            by = in_a_fork(partial(first_failure, session, mutant))
-            # What has noticed one most lately is asked first about the next: they stand near each other.
-            session.items.sort(key=lambda item, by=by: item.nodeid != by)
+            by = self.outcome(session, mutant)
+            # What has noticed one most lately is asked first about the next: they stand near each other. What empties
+            # the database stays at the end.
+            session.items.sort(key=lambda item, by=by: item.nodeid != by or _empties(item))
             self.kept[mutant.digest] = {"name": mutant.name, "by": by}
             write(self.kept)
             verdict, seconds = "killed  " if by else "SURVIVED", time.monotonic() - began
             where = f"{mutant.path}:{mutant.line} {mutant.what}"
             print(f"{number}/{len(self.waiting)} {verdict} {seconds:5.1f} s  {where}  {by}", flush=True)
+        after, self.kept = self.kept, before  # what was found stands only if the control passes in this order, too
+        self.control(session)
+        write(after)
         return True
+
+    def control(self, session: Any) -> None:
+        """Every test passes without a mutant, or nothing can be said of mutants."""
+        if by := self.outcome(session, None):
+            write(self.kept)
+            raise RuntimeError(f"{by} fails without any mutant: nothing can be said of mutants")
+
+    def outcome(self, session: Any, mutant: Mutant | None) -> str:
+        """The first test that fails in a fork, over a database as the migrations left it."""
+        for file in self.database.parent.glob(f"{self.database.name}*"):
+            file.unlink()
+        shutil.copy2(self.clean, self.database)
+        return in_a_fork(partial(first_failure, session, mutant))
+
+
+def _empties(item: Any) -> bool:
+    marker = item.get_closest_marker("django_db")
+    return bool(marker and marker.kwargs.get("transaction"))
 
 
 def first_failure(session: Any, mutant: Mutant | None = None) -> str:
     """The first of the collected tests that fails; empty where none does."""
-    from _pytest.runner import runtestprotocol
-
     if mutant is not None:
         plant(mutant)
+    session._setupstate.teardown_exact(session.items[0])  # of what was set up before, all that this one has no use for
     # After the last comes the first again: a session that ends takes its database along.
     for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
-        reports = runtestprotocol(item, nextitem=following, log=False)
-        if any(report.failed for report in reports):
+        if run(item, following):
             return str(item.nodeid)
     return ""
+
+
+def run(item: Any, following: Any) -> bool:
+    """Whether this test fails."""
+    from _pytest.runner import runtestprotocol
+
+    reports = [one for one in runtestprotocol(item, nextitem=following, log=False) if one.failed]
+    for one in reports[:1]:
+        print(str(one.longrepr)[-2000:], file=sys.stderr)
+    return bool(reports)
 
 
 def in_a_fork(work: Callable[[], str]) -> str:
@@ -221,7 +261,7 @@ def in_a_fork(work: Callable[[], str]) -> str:
         said = pipe.read().decode()
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
-        sys.exit(said)
+        raise RuntimeError(said)
     return said if status == 0 else f"ended by signal {os.WTERMSIG(status)}"
 
 
@@ -278,7 +318,8 @@ def attempt(found: list[Mutant], until: float, *, again: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="platform-mutants-") as directory:
         os.environ.update({"DATABASE_URL": "", "DATA_DIR": directory})
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--create-db", "-s"]
-        pytest.main([*TESTS, *options], plugins=[Trial(waiting, until, kept)])
+        if status := pytest.main([*TESTS, *options], plugins=[Trial(waiting, until, kept)]):
+            sys.exit(int(status))
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ class DeclaredPermission(permissions.BasePermission):
         if code == OPEN or code.startswith("role:"):
             return True  # the decorator on the handler asks for the role itself
         if code == AUTHENTICATED:
-            return bool(request.user and request.user.is_authenticated)
+            return bool(request.user.is_authenticated)
         self.message = f"This needs the permission {code}."
         return holds(request.user, code)
 

@@ -27,6 +27,7 @@ from apps.executors.process.launch import (
 from apps.executors.process.outcome import LAST_CHARACTERS, Captured, error_of, outputs_of
 from apps.executors.process.sandbox import Sandbox
 from apps.executors.spawn import ChildProcess, PipeReader, uninterrupted
+from apps.executors.tracing import ended, span_of
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
 GRACE_SECONDS = 2.0
@@ -65,7 +66,8 @@ class ProcessExecutor:
             return config
         log = CappedLog(sink, limit=self._options.max_log_bytes)
         try:
-            return await self._perform(call, config, log)
+            with span_of("exec") as span:
+                return ended(span, await self._perform(call, config, log))
         except NotRunnable as error:
             return failed("invalid", f"The command cannot be started: {error}", retryable=False)
         except OSError as error:

@@ -33,6 +33,12 @@ def test_a_role_gives_its_permissions(make_user, role):
     assert roles_of(user) == {role}
 
 
+def test_what_can_be_had_on_single_workflows_is_what_is_asked_of_one():
+    verbs = {"workflow": ("read", "update", "delete", "execute"), "task": ("read", "update", "delete", "execute")}
+    verbs["progress"] = ("read", "update")
+    assert {f"{noun}:{verb}" for noun in verbs for verb in verbs[noun]} == permissions.OF_WORKFLOWS
+
+
 def test_the_admin_role_holds_all_whatever_its_rows_say(make_user):
     RoleRow.objects.get(name="admin").permissions.clear()
     assert permissions_of(make_user("root", "admin")) == {str(p) for p in Permission}
@@ -66,6 +72,18 @@ def test_rights_are_read_once_for_a_user_object(make_user, django_assert_num_que
     user = make_user("ann", "user", "guest")
     with django_assert_num_queries(1):
         permissions_of(user), roles_of(user), holds(user, "x"), permissions_of(user)
+
+
+def test_the_rights_of_many_are_read_at_once_and_none_of_the_inactive(make_user, django_assert_num_queries):
+    ann, off, known = make_user("ann", "guest"), make_user("off", "admin", is_active=False), make_user("kim", "guest")
+    held = permissions_of(known)
+    known.roles.clear()
+    with django_assert_num_queries(1):
+        permissions.know([ann, off, known])
+    with django_assert_num_queries(0):
+        permissions.know([ann, known])
+        assert permissions_of(ann) == permissions_of(known) == held  # what is known is not read again
+    assert not permissions_of(off)
 
 
 def test_require_tells_the_unknown_from_the_refused(make_user):
@@ -279,6 +297,7 @@ def test_grants_on_objects_are_the_users_and_their_groups_while_active(make_user
     )
     group = Group.objects.create(name="finance")
     ann.groups.add(group)
+    group.permissions.add(DjangoPermission.objects.get(codename="workflow:read", name="read"))  # opens nothing
     assign_perm("workflow:read", ann, first)
     assign_perm("workflow:read", group, second)
 

@@ -7,10 +7,11 @@ from django.contrib.auth.models import AnonymousUser, Group
 
 from apps.accounts import api_tokens, permissions
 from apps.accounts.audit.models import AuditEntry
+from apps.accounts.grants import objects_granted_to_roles
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import OF_WORKFLOWS
 from apps.accounts.permissions import Permission as P
-from apps.workflows.models import Workflow
+from apps.workflows.models import Workflow, WorkflowRolePermission
 from apps.workflows.selectors.grants import explain
 from apps.workflows.services import workflows
 
@@ -50,6 +51,20 @@ def test_the_owner_shares_and_takes_back(call, own):
     assert call("delete", PATH + "?user=bob", "ann").status_code == 204
     assert call("get", "/workflows/own", "bob").status_code == 404
     assert call("get", PATH, "ann").json() == []
+
+
+def test_what_was_granted_to_a_role_is_its_active_accounts(call, own, make_user):
+    Role.objects.create(name="auditors")
+    call("put", PATH, "ann", {"role": "auditors", "permissions": ["read"]})
+    zoe, other = make_user("zoe", "auditors"), make_user("eve")
+
+    def granted(user, code="workflow:read"):
+        return list(objects_granted_to_roles(user, code, WorkflowRolePermission))
+
+    assert granted(zoe) == [own.pk]
+    assert granted(zoe, "workflow:update") == granted(other) == granted(AnonymousUser()) == granted(None) == []
+    zoe.is_active = False
+    assert granted(zoe) == []
 
 
 def test_a_group_shares_with_its_members(call, own):
