@@ -25,7 +25,8 @@ RUN DJANGO_SETTINGS_MODULE=orchestration.settings.dev DATA_DIR=/tmp/build python
     && groupadd --system --gid 10001 platform \
     && useradd --system --uid 10001 --gid platform --home-dir /data --no-create-home platform \
     && install -d -o platform -g platform -m 0750 /data \
-    && install -d -o platform -g platform -m 0755 /run/scrape
+    && install -d -o platform -g platform -m 0755 /run/scrape \
+    && install -d -o platform -g platform -m 0750 /run/alertmanager
 
 USER platform
 VOLUME /data

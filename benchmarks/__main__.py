@@ -1,6 +1,6 @@
 """`python -m benchmarks`: the shapes on SQLite and on a private PostgreSQL, with `--peers` beside other systems.
 
-Then the estimates, which need no database. Prints the tables; `--write` keeps in docs/benchmarks.md and
+Then tracing and the estimates, which need no database. Prints the tables; `--write` keeps in docs/benchmarks.md and
 docs/estimates.md those that were measured whole: with `--only` the others stay as they are.
 """
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import families, page, tables
+from benchmarks import families, page, tables, tracing
 from benchmarks.engine import measured
 from benchmarks.estimates import __main__ as estimates
 from benchmarks.estimates import tables as estimate_tables
@@ -18,7 +18,7 @@ from benchmarks.peers import running as peers
 from benchmarks.shapes import ALL, FULL, PUBLIC, QUICK
 from tests.support import postgres
 
-ESTIMATE = "estimate"
+ESTIMATE, TRACING = "estimate", "tracing"
 WHOLE = {"steps": set(PUBLIC), "peers": set(PUBLIC), "quiet": {"idle", "latency"}}
 """The shapes that a section of several has to tell of."""
 
@@ -26,7 +26,7 @@ WHOLE = {"steps": set(PUBLIC), "peers": set(PUBLIC), "quiet": {"idle", "latency"
 def asked() -> argparse.Namespace:
     """What the command line says. Ends the process where it contradicts itself."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = (*ALL, *families.MODULES, ESTIMATE)
+    known = (*ALL, *families.MODULES, TRACING, ESTIMATE)
     parser.add_argument("--only", nargs="+", choices=known, metavar="SHAPE", help=f"some of: {', '.join(known)}")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each shape (5)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
@@ -44,8 +44,13 @@ def asked() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, and with --write keep."""
     options = asked()
-    if options.only != [ESTIMATE]:
+    if not options.only or set(options.only) - {ESTIMATE, TRACING}:
         _measure(options)
+    if not options.only or TRACING in options.only:
+        text = tracing.section(tracing.measured(repeat=min(options.repeat, families.MOST), quick=options.quick))
+        print(f"\n{text}")
+        if options.write:
+            page.write({TRACING: text})
     if not options.only or ESTIMATE in options.only:
         told = estimate_tables.whole(estimates.quick() if options.quick else estimates.generated())
         print(f"\n{told}")

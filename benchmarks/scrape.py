@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 from django.db import connection
+from django.db.models import F
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from apps.core.clock import database_now
 from apps.monitoring import collectors, facts
@@ -17,20 +19,30 @@ from benchmarks.shapes import Sizes
 
 STEPS = labels.MAX_STEPS // labels.MAX_WORKFLOWS
 TASKS_OF_EXECUTION = 10_000
+LIBRARY_RUNS = 3
 
 
 def measure(sizes: Sizes) -> dict[str, Any]:
-    """Milliseconds of reading and writing all families (runs), their number of series and bytes; before and after."""
+    """Milliseconds of reading and writing all families (runs), their number of series and bytes; before and after.
+
+    `changed` is with every total different from the scrape before: as if each step of each workflow had ended in every
+    way meanwhile. `library` is prometheus_client writing as many series, which it has in memory.
+    """
     workflows = [
         made({"name": f"scrape {n}", "steps": [{"id": f"s{k}", "python": "builtin.noop"} for k in range(STEPS)]})
         for n in range(sizes.scrape_workflows)
     ]
     _totals(workflows)
     before = _runs(sizes)
+    changed = [_after_change() for _ in range(sizes.scrape_runs)]
+    lines, size = _scrape()[1:]
+    library = _library(lines)
     _finished(workflows[0], sizes.scrape_tasks)
     after = _runs(sizes)
-    lines, size = _scrape()[1:]
-    return {"before": before, "after": after, "series": lines, "bytes": size, "tasks": sizes.scrape_tasks}
+    return {
+        "before": before, "after": after, "changed": changed, "library": library, "series": lines, "bytes": size,
+        "tasks": sizes.scrape_tasks,
+    }  # fmt: skip
 
 
 def _runs(sizes: Sizes) -> list[float]:
@@ -39,11 +51,30 @@ def _runs(sizes: Sizes) -> list[float]:
 
 
 def _scrape() -> tuple[float, int, int]:
-    facts.cache.forget()
+    facts.cache.expire()
     began = time.perf_counter()
     body, _ = rendered(collectors.ours(), accept="")
     lasted = 1000 * (time.perf_counter() - began)
     return lasted, sum(not line.startswith(b"#") for line in body.splitlines()), len(body)
+
+
+def _after_change() -> float:
+    OutcomeTotal.objects.update(count=F("count") + 1, microseconds=F("microseconds") + 1)
+    return _scrape()[0]
+
+
+def _library(series: int) -> list[float]:
+    gauge = Gauge(
+        "benchmark", "As many series.", ["workflow_id", "step_id"], registry=(registry := CollectorRegistry())
+    )
+    for number in range(series):
+        gauge.labels(f"workflow-{number % 200}", f"step-{number}").set(number)
+    lasted = []
+    for _ in range(LIBRARY_RUNS):
+        began = time.perf_counter()
+        generate_latest(registry)
+        lasted.append(1000 * (time.perf_counter() - began))
+    return lasted
 
 
 def _buckets(bounds: tuple[float, ...]) -> dict[str, int]:

@@ -137,14 +137,20 @@ def quiet(results: Results, sizes: Sizes) -> str:
 
 
 def scrape(results: Results) -> str:
-    """What a scrape costs, without and with what ran long ago."""
+    """What a scrape costs: with and without what ran long ago, with every total changed, beside prometheus_client."""
     rows = []
     for name, found in results.items():
         one = found["scrape"]
-        rows.append(
-            (name, f"{one['series']:,}", spread(one["before"], 1), f"{one['tasks']:,}", spread(one["after"], 1))
-        )
-    return table(("database", "series", "ms", "finished tasks", "then, ms"), rows)
+        rows.append((
+            name, f"{one['series']:,}", *(spread(one[part], 1) for part in ("before", "after", "changed", "library")),
+            ratio(one["library"], one["after"]),
+        ))  # fmt: skip
+    tasks = next(iter(results.values()))["scrape"]["tasks"]
+    head = (
+        "database", "series", "ms", f"with {tasks:,} finished tasks, ms", "every total changed, ms",
+        "prometheus_client, as many series, ms", "prometheus_client / ours",
+    )  # fmt: skip
+    return table(head, rows)
 
 
 def _percentile(figures: Sequence[float], percent: int) -> float:

@@ -17,7 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
-NEVER_SHOWN = frozenset({"VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL"})
+NEVER_SHOWN = frozenset(
+    {"VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL", "ALERT_PAGER", "ALERT_OPERATORS", "ALERT_WATCHDOG"}
+)
 """Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
@@ -144,6 +146,16 @@ class Environment(BaseModel):
     ALERTMANAGER_URL: str = Field(
         "", description="Alertmanager whose alerts and silences are shown; without PROMETHEUS_URL it is told of ours."
     )
+    ALERT_PAGER: Names = Field(
+        (),
+        description="Who `alertmanager_config` has told of critical alerts: `https://…` (a webhook), "
+        "`slack:https://…` or `mailto:address`.",
+    )
+    ALERT_OPERATORS: Names = Field((), description="Who is told of warnings and notes, likewise.")
+    ALERT_WATCHDOG: Names = Field(
+        (),
+        description="Who hears every five minutes that alerting works, likewise, and cries out when he does not.",
+    )
     PLATFORM_URL: str = Field("", description="Address of this installation as its users type it.")
     EMAIL_HOST: str = Field("", description="SMTP server that sends notifications by mail; empty: none are sent.")
     EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
@@ -225,6 +237,16 @@ class Environment(BaseModel):
         name, at, host = parseaddr(value)[1].rpartition("@")
         if value and not (name and at and host and value.isprintable()):
             raise ValueError("give an address, such as `platform@example.com` or `Platform <platform@example.com>`")
+        return value
+
+    @field_validator("ALERT_PAGER", "ALERT_OPERATORS", "ALERT_WATCHDOG", mode="after")
+    @classmethod
+    def _destinations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, one in enumerate(value, start=1):
+            url = urlsplit(one.removeprefix("slack:"))
+            mail = parseaddr(one.removeprefix("mailto:"))[1].rpartition("@")
+            if not (all(mail) if one.startswith("mailto:") else url.scheme in ("http", "https") and url.hostname):
+                raise ValueError(f"number {place}: give `https://…`, `slack:https://…` or `mailto:address`")
         return value
 
     @field_validator("DATA_DIR", mode="after")

@@ -77,7 +77,8 @@ def main() -> int:
             runs.append(pytest("integration on PostgreSQL", ["tests/integration", *parallel], DATABASE_URL=url))
         else:
             missing.append("integration on PostgreSQL")
-    runs.append(pytest("end to end, SQLite and PostgreSQL", ["tests/e2e"]))
+    # A file has its installations for itself; much of the time they wait, so two files share two cores.
+    runs.append(pytest("end to end, SQLite and PostgreSQL", ["tests/e2e", "-n", PROCESSES, "--dist", "loadfile"]))
     print("\n── all ──")
     for run in runs:
         told = ", ".join(f"{number} {word}" for word, number in run.counts.items()) or "nothing ran"

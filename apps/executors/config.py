@@ -22,8 +22,11 @@ def parse(schema: type[Schema], kind: str, config: Mapping[str, Any]) -> Schema 
         return failed("invalid", f"{field}: {first['msg']}{more}", retryable=False)
 
 
-def failed(kind: str, message: str, *, retryable: bool = True, exit_code: int | None = None) -> StepResult:
+def failed(
+    kind: str, message: str, *, retryable: bool = True, exit_code: int | None = None, exception: str = ""
+) -> StepResult:
     """A failed result whose message can be stored anywhere."""
+    text = clean_text(message[:2_000])
     return StepResult(
-        error=StepError(type=kind, message=clean_text(message[:2_000]), retryable=retryable, exit_code=exit_code)
+        error=StepError(type=kind, message=text, retryable=retryable, exit_code=exit_code, exception=exception)
     )

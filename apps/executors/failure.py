@@ -18,6 +18,9 @@ TYPES = frozenset(
 )
 """The closed list of `StepError.type`: it becomes a metric's label."""
 
+REGISTRY_UNREACHED = "RegistryUnreached"
+"""`StepError.exception` of a container step whose image could not be pulled because its registry did not answer."""
+
 MAX_MESSAGE = 2_000
 """Characters of an error's message that are kept."""
 

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import SpanKind
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from apps.executors.config import failed, parse
@@ -18,6 +19,7 @@ from apps.executors.logs import CappedLog
 from apps.executors.options import Options
 from apps.executors.outputs import Unrecordable, checked_outputs, clean_text
 from apps.executors.process.config import as_text
+from apps.executors.tracing import ended, span_of, trace_headers
 from apps.executors.types import Sink, StepCall, StepResult
 
 if TYPE_CHECKING:
@@ -160,17 +162,23 @@ class HttpExecutor:
     async def _exchange(self, call: StepCall, config: _Request, log: CappedLog, transport: "Transport") -> StepResult:
         request = _request(config, call.task_key)
         follow = config.expect is None or not any(300 <= status <= 399 for status in config.expect)
+        traced_by_the_step = "traceparent" in request.headers
         for _ in range(MAX_REDIRECTS + 1):
             _check_scheme(request.url)
             started = time.monotonic()
             client = _client(transport)  # new each time: it remembers cookies
-            response = await client.send(request, stream=True, follow_redirects=False)
-            try:
-                _say(log, request, response, time.monotonic() - started)
-                if not (follow and response.next_request is not None):
-                    return await self._read(call, config, request, response)
-            finally:
-                await response.aclose()
+            with span_of(request.method, kind=SpanKind.CLIENT) as span:
+                span.set_attribute("http.request.method", request.method)
+                if not traced_by_the_step:
+                    request.headers.update(trace_headers())  # ids alone: whom it calls may trace, too
+                response = await client.send(request, stream=True, follow_redirects=False)
+                span.set_attribute("http.response.status_code", response.status_code)
+                try:
+                    _say(log, request, response, time.monotonic() - started)
+                    if not (follow and response.next_request is not None):
+                        return ended(span, await self._read(call, config, request, response))
+                finally:
+                    await response.aclose()
             request = _onward(config, request, response.next_request)
         return failed("http_status", f"more than {MAX_REDIRECTS} redirects", retryable=False)
 

@@ -55,7 +55,8 @@ async def saved(response: "httpx.Response", directory: str, name: str, limit: in
     path = Path(directory, *PurePosixPath(name).parts)
     digest, size, kept = hashlib.sha256(), 0, False
     try:
-        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        for place in (Path(directory).parent, Path(directory), path.parent):
+            await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
         with path.open("xb") as file:
             async with aclosing(_parts(response, limit)) as parts:
                 async for part in parts:

@@ -7,8 +7,9 @@ from typing import Any
 from apps.core import metrics
 from apps.monitoring import facts as database
 from apps.monitoring import system
-from apps.monitoring.facts import Durations, Facts
+from apps.monitoring.facts import Facts
 from apps.monitoring.families import FROM_THE_DATABASE, OF_THE_PROCESS, OFFERED, OURS, Declared
+from apps.monitoring.sums import Durations
 from apps.workflows.engine.breaker import State
 from apps.workflows.selectors.estimates.outcomes import ERROR_BOUNDS, Outcomes
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS

@@ -4,17 +4,19 @@ The platform's own are written here and not by prometheus_client, which takes te
 sets; those of the process registry (HTTP, Python, the process) are its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
-from apps.monitoring.collectors import BOUNDS, Filled
-from apps.monitoring.facts import Durations, Exemplar
+from apps.monitoring.collectors import BOUNDS, Filled, Samples
 from apps.monitoring.families import Declared
+from apps.monitoring.sums import Durations, Exemplar
 
 _END = b"# EOF\n"
 
@@ -25,7 +27,7 @@ def rendered(
     """The body and its content type, as the `Accept` header prefers; never a refusal."""
     encode, content_type = choose_encoder(accept)
     is_openmetrics = content_type.startswith("application/openmetrics-text")
-    body = "".join(line for one in filled for line in _lines(one, is_openmetrics)).encode()
+    body = "".join([_text(one, is_openmetrics) for one in filled]).encode()
     if registry is not None:
         body += encode(registry).removesuffix(_END)
     return body + (_END if is_openmetrics else b""), content_type
@@ -55,22 +57,51 @@ def floats_of(declared: Declared, value: Durations) -> Iterator[tuple[str, float
     return zip(limits, map(float, (*value.within, value.count)), strict=True)
 
 
-def _lines(filled: Filled, is_openmetrics: bool) -> Iterator[str]:
+def _text(filled: Filled, is_openmetrics: bool) -> str:
+    """A family, HELP and TYPE before it; what was written the last time and is still so is not written again."""
     declared = filled.declared
+    before = _written.get((declared.name, is_openmetrics))
+    if before is not None and before.samples == filled.samples:
+        return before.text
     name = declared.family if is_openmetrics else declared.name
-    yield f"# HELP {name} {declared.help}\n# TYPE {name} {declared.type}\n"
+    known = before.parts if before is not None else {}
+    parts: dict[Any, tuple[float | Durations, str]] = {}
     for values, value in filled.samples.items():
-        if not isinstance(value, Durations):
-            yield f"{declared.name}{_labels(declared.labels, values)} {float(value)}\n"
-            continue
-        starts, count, total = _histogram(declared, values)
-        numbers = (*value.within, value.count)
-        if is_openmetrics and value.examples:
-            for place, (start, number) in enumerate(zip(starts, numbers, strict=True)):
-                yield f"{start}{number}.0{_exemplar(value.examples.get(place))}\n"
-        else:
-            yield "".join([f"{start}{number}.0\n" for start, number in zip(starts, numbers, strict=True)])
-        yield f"{count}{value.count}.0\n{total}{value.microseconds / 1_000_000}\n"
+        part = known.get(values)
+        if part is None or part[0] != value:
+            part = value, _sample(declared, values, value, is_openmetrics)
+        parts[values] = part
+    head = f"# HELP {name} {declared.help}\n# TYPE {name} {declared.type}\n"
+    text = head + "".join([part for _, part in parts.values()])
+    _written[declared.name, is_openmetrics] = _Written(filled.samples, parts, text)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    samples: Samples
+    parts: Mapping[Any, tuple[float | Durations, str]]
+    text: str
+
+
+_written: dict[tuple[str, bool], _Written] = {}
+"""By family and format. As large as two scrapes: series are bounded, and those that are gone go from here."""
+
+
+def _sample(declared: Declared, values: tuple[str, ...], value: float | Durations, is_openmetrics: bool) -> str:
+    if not isinstance(value, Durations):
+        return f"{declared.name}{_labels(declared.labels, values)} {float(value)}\n"
+    starts, count, total = _histogram(declared, values)
+    numbers = (*value.within, value.count)
+    examples = value.examples if is_openmetrics else {}
+    if examples:
+        lines = [
+            f"{start}{number}.0{_exemplar(examples.get(place))}\n"
+            for place, (start, number) in enumerate(zip(starts, numbers, strict=True))
+        ]
+    else:
+        lines = [f"{start}{number}.0\n" for start, number in zip(starts, numbers, strict=True)]
+    return "".join(lines) + f"{count}{value.count}.0\n{total}{value.microseconds / 1_000_000}\n"
 
 
 def _exemplar(one: Exemplar | None) -> str:

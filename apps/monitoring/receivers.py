@@ -42,4 +42,6 @@ def on_committed(sender: Any, closed: Sequence[Closed], **_: Any) -> None:  # no
             finished_at=execution.finished_at,
             status=execution.status,
             execution_id=str(execution.execution_id),
+            parent_execution_id=str(execution.parent_execution_id or ""),
+            parent_span_id=execution.trace_parent,
         )

@@ -11,6 +11,7 @@ from channels.utils import await_many_dispatch
 
 from apps.accounts.permissions import Permission
 from apps.core.api.parsers import loads
+from apps.core.api.viewsets import turned_away
 from apps.core.errors import PlatformError
 from apps.progress import payloads, protocol
 from apps.progress import wire as wires
@@ -58,7 +59,8 @@ class ProgressConsumer(AsyncWebsocketConsumer):
         """Let the caller in or refuse the handshake (HTTP 403)."""
         try:
             admission: Admission = await in_thread(admit, self.scope)
-        except PlatformError:
+        except PlatformError as error:
+            turned_away.send_robust(sender=type(self), error=error)
             await self._end()
             return
         except Exception:

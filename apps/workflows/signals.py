@@ -22,7 +22,7 @@ committed = Signal()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """An execution that has ended."""
+    """An execution that has ended; its parent, where a step of another started it; the span of a request that did."""
 
     execution_id: UUID
     workflow_slug: str
@@ -30,6 +30,8 @@ class Closed:
     status: str
     started_at: datetime | None
     finished_at: datetime
+    parent_execution_id: UUID | None = None
+    trace_parent: str = ""
 
 
 def announce(

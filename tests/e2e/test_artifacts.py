@@ -1,5 +1,7 @@
 """Files, large outputs and logs of steps, through a whole installation, on both databases."""
 
+import json
+
 from tests.e2e.test_make_run import ended
 
 MIB = 2**20
@@ -11,6 +13,39 @@ STEPS = [
     {"id": "echo", "depends_on": ["large"],
      "python": {"call": "builtin.echo", "with": {"again": "${steps.large.outputs.stdout}"}}},
 ]  # fmt: skip
+
+
+def test_a_log_is_followed_while_it_is_written(installation):
+    """By Server-Sent Events through the real server, resumed by the last event's id."""
+    client = installation.client()
+    script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.6; done"
+    answer = client.post("/workflows", json={"name": "Talks", "steps": [{"id": "a", "command": ["sh", "-c", script]}]})
+    assert answer.status_code == 201, answer.text
+    execution = client.post("/workflows/talks/execute", json={}).json()["execution_id"]
+    url = f"/executions/{execution}/logs/stream"
+    first, cursor, kind = followed(client, url, stop_at_first=True)
+    assert client.get(f"/executions/{execution}").json()["status"] == "in_progress", "it is told before the end"
+    rest, _, kind = followed(client, url, last=cursor)
+    assert "".join(first + rest) == "".join(f"line {n}\n" for n in range(1, 6))
+    assert kind == "end"
+
+
+def followed(client, url, *, last="", stop_at_first=False):
+    texts, kind = [], ""
+    headers = {"Last-Event-ID": last} if last else {}
+    with client.stream("GET", url, headers=headers) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "id":
+                last = value
+            elif name == "data" and not kind:
+                texts.append(json.loads(value)["text"])
+                if stop_at_first:
+                    break
+    return texts, last, kind
 
 
 def test_files_and_large_outputs_come_through(installation):

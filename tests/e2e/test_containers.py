@@ -73,6 +73,12 @@ def check_example(installation, shared):
     assert (shared / "north").read_text() == "22\n"
     logs = installation.client().get(f"/executions/{found['id']}/logs").json()
     assert "fetching 2025 from https://api.example.com" in "".join(line["text"] for line in logs)
+    (left,) = installation.client().get(f"/executions/{found['id']}/artifacts").json()["results"]
+    assert (left["step_id"], left["name"]) == ("report", "report.txt")
+    file = installation.client().get(f"/executions/{found['id']}/artifacts/{left['id']}")
+    assert file.text == "43 in 2025\n"
+    steps = installation.client().get(f"/executions/{found['id']}/tasks").json()["results"]
+    print(found["status"], found["outputs"], {step["step_id"]: step["status"] for step in steps}, left["name"])
 
 
 def test_the_example_on_podman(on_podman, engine, shared):
@@ -110,6 +116,11 @@ def start(client, name, **step):
     return client.post(f"/workflows/{name}/execute", json={}).json()["execution_id"]
 
 
+def shown(what, before, engine):
+    """Containers before and after."""
+    print(what, [(box["State"], box["Labels"]["org.orchestration.step"]) for box in before], "->", engine.containers())
+
+
 def test_a_cancel_stops_and_removes_the_container(on_podman, engine):
     client = on_podman.client()
     execution = start(client, "endless", command=["sleep", "1000"])
@@ -118,15 +129,18 @@ def test_a_cancel_stops_and_removes_the_container(on_podman, engine):
     assert client.post(f"/executions/{execution}/cancel").status_code == 202
     assert ended(client, execution, PATIENCE)["status"] == "cancelled"
     assert until(lambda: engine.containers() == [])
+    shown("cancel", before, engine)
 
 
 def test_a_timeout_stops_and_removes_the_container(on_podman, engine):
     client = on_podman.client()
     execution = start(client, "too-long", command=["sleep", "1000"], timeout_seconds=15)
-    assert len(until(engine.containers)) == 1
+    before = until(engine.containers)
+    assert len(before) == 1
     found = ended(client, execution, PATIENCE)
     assert (found["status"], found["error"]["type"]) == ("failed", "timeout")
     assert until(lambda: engine.containers() == [])
+    shown("timeout", before, engine)
 
 
 def test_the_container_of_a_killed_worker_is_removed_by_the_next(on_podman, engine, shared):

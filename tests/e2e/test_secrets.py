@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from tests.e2e.conftest import PASSWORD, ROOT, Installation
 from tests.e2e.test_make_run import ended
-from tests.unit.monitoring.receiver import Receiver
+from tests.support.receiver import Receiver
 from tests.unit.vault.test_masking import SECRET, WRITTEN, leaks
 
 CALLABLES = '''

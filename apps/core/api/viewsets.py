@@ -26,6 +26,7 @@ __all__ = [
     "ViewSet",
     "changed",
     "refused",
+    "turned_away",
 ]
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -36,6 +37,9 @@ after the handler; a receiver may take note, never decide."""
 
 refused = Signal()
 """A request was refused by an error: `view, request, error, response`. Sent after its transaction was undone."""
+
+turned_away = Signal()
+"""The handshake of a socket was refused by an error: `error`. There is no view, and no answer that could say why."""
 
 
 class Declared:

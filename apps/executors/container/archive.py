@@ -43,6 +43,7 @@ def unpacked(pieces: Iterator[bytes], directory: Path, *, most_bytes: int) -> in
             if room < 0:
                 message = f"it left more than {most_bytes:,} bytes in {ARTIFACTS} (ARTIFACT_EXECUTION_BYTES)"
                 raise NotPerformed("output", message, retryable=False)
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
             path = directory.joinpath(*parts)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from docker.types import LogConfig, Mount
 from apps.executors.container import archive
 from apps.executors.container.config import ARTIFACTS
 from apps.executors.container.labels import INSTALLATION
-from apps.executors.container.work import Ended, NotPerformed, Work
+from apps.executors.container.work import Ended, NotPerformed, Work, registry_unreached
 from apps.executors.types import Stream
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _no_image(text: str) -> NotPerformed:
         shown = text[:500].rstrip(". ")
         message = f"it cannot be pulled: {shown}. Check its name, or give the step a `registry` that may pull it"
         return NotPerformed("invalid", message, retryable=False)
-    return NotPerformed("connection", f"its registry was not reached: {text[:500]}")
+    return registry_unreached(text[:500])
 
 
 def _told(error: Exception) -> NotPerformed:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from apps.executors.container import engine
 from apps.executors.container.config import ARTIFACTS, Volume
 from apps.executors.container.threads import apart
-from apps.executors.container.work import Ended, NotPerformed, Receive, Work
+from apps.executors.container.work import Ended, NotPerformed, Receive, Work, registry_unreached
 from apps.executors.options import Options
 from apps.executors.types import Stream
 
@@ -47,6 +47,10 @@ class DaggerRuntime:
         if not work.network:
             message = "a Dagger engine has no containers without a network: leave `network` out, or run it on Docker"
             raise NotPerformed("refused", message, retryable=False)
+        if limits := _limits(work):
+            named = " and ".join(f"`{name}`" for name in limits)
+            message = f"a Dagger engine has no limits for one step: leave {named} out, or run it on Docker"
+            raise NotPerformed("refused", message, retryable=False)
         if files := [volume.source for volume in work.volumes if not Path(volume.source).is_dir()]:
             message = f"a Dagger engine mounts directories only, and {files[0]} is none: name the one that it is in"
             raise NotPerformed("invalid", message, retryable=False)
@@ -56,8 +60,6 @@ class DaggerRuntime:
         def receive_from_there(stream: Stream, data: bytes) -> None:
             loop.call_soon_threadsafe(receive, stream, data)
 
-        if work.memory is not None or work.nano_cpus is not None:
-            receive("stderr", b"[`resources` are not enforced: a Dagger engine has no limits for one step]\n")
         return await apart(lambda: self._perform_there(work, receive_from_there))
 
     async def _perform_there(self, work: Work, receive: Receive) -> Ended:
@@ -84,6 +86,11 @@ class DaggerRuntime:
                 return await stack.enter_async_context(dagger.Connection(config))
         except (dagger.DaggerError, TimeoutError) as error:
             raise engine.unavailable(self._options, f"{error or type(error).__name__}") from error
+
+
+def _limits(work: Work) -> list[str]:
+    given = {"resources.cpu": work.nano_cpus, "resources.memory": work.memory}
+    return [name for name, value in given.items() if value is not None]
 
 
 async def _run(client: "Client", work: Work, receive: Receive) -> Ended:
@@ -181,7 +188,7 @@ def _told(text: str) -> NotPerformed:
     lowered, shown = text.lower(), engine.shown(text)
     if any(word in lowered for word in _NO_IMAGE):
         if any(word in lowered for word in _UNREACHED):
-            return NotPerformed("connection", f"its registry was not reached: {shown}")
+            return registry_unreached(shown)
         message = f"it cannot be pulled: {shown}. Check its name, or give the step a `registry` that may pull it"
         return NotPerformed("invalid", message, retryable=False)
     if any(word in lowered for word in _NEVER):

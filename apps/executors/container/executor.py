@@ -14,7 +14,7 @@ from apps.executors.container.work import Ended, NotPerformed, Runtime, Work
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
 from apps.executors.process.outcome import KILLED, LAST_CHARACTERS, Captured, error_of, outputs_of
-from apps.executors.tracing import trace_environment
+from apps.executors.tracing import ended, span_of, trace_environment
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
 NOTHING_RUNS = (
@@ -42,16 +42,17 @@ class ContainerExecutor:
         output = _Output(CappedLog(sink, limit=self._options.max_log_bytes), self._options.max_output_bytes)
         try:
             runtime = self._chosen()
-            ended = await runtime.perform(self._work(call, config), output.receive)
+            with span_of("exec") as span:
+                left = await runtime.perform(self._work(call, config), output.receive)
+                output.close()
+                return ended(span, output.result(left, config))
         except NotPerformed as error:
-            return failed(
-                error.type, f"The image {config.image}: {str(error).rstrip('. ')}.", retryable=error.retryable
-            )
+            text = f"The image {config.image}: {str(error).rstrip('. ')}."
+            return failed(error.type, text, retryable=error.retryable, exception=error.exception)
         except Exception as error:
             return failed("error", f"The image {config.image} could not be run: {type(error).__name__}: {error}")
         finally:
             output.close()
-        return output.result(ended, config)
 
     async def close(self) -> None:
         """Let go of the runtime's connections."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from apps.executors.container.config import Cache, Registry, Volume
+from apps.executors.failure import REGISTRY_UNREACHED
 from apps.executors.types import Stream
 
 Receive = Callable[[Stream, bytes], None]
@@ -51,10 +52,16 @@ class Ended:
 class NotPerformed(Exception):
     """There is no exit code to tell of: `type` is one of `StepError.type`, the text says what happened and the fix."""
 
-    def __init__(self, type: str, message: str, *, retryable: bool = True) -> None:  # noqa: A002
+    def __init__(self, type: str, message: str, *, retryable: bool = True, exception: str = "") -> None:  # noqa: A002
         super().__init__(message)
         self.type = type
         self.retryable = retryable
+        self.exception = exception
+
+
+def registry_unreached(what: str) -> NotPerformed:
+    """An image was to be pulled, and its registry did not answer."""
+    return NotPerformed("connection", f"its registry was not reached: {what}", exception=REGISTRY_UNREACHED)
 
 
 class Runtime(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from apps.executors import guard
+from apps.executors import guard, memory
 from apps.executors.config import failed, parse
 from apps.executors.logs import CappedLog
 from apps.executors.options import Options
@@ -27,6 +27,7 @@ from apps.executors.process.launch import (
 from apps.executors.process.outcome import LAST_CHARACTERS, Captured, error_of, outputs_of
 from apps.executors.process.sandbox import Sandbox
 from apps.executors.spawn import ChildProcess, PipeReader, uninterrupted
+from apps.executors.tracing import ended, span_of
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
 GRACE_SECONDS = 2.0
@@ -65,7 +66,8 @@ class ProcessExecutor:
             return config
         log = CappedLog(sink, limit=self._options.max_log_bytes)
         try:
-            return await self._perform(call, config, log)
+            with span_of("exec") as span:
+                return ended(span, await self._perform(call, config, log))
         except NotRunnable as error:
             return failed("invalid", f"The command cannot be started: {error}", retryable=False)
         except OSError as error:
@@ -100,6 +102,7 @@ class ProcessExecutor:
     ) -> StepResult:
         stdout, stderr = Captured(self._options.max_output_bytes), Captured(LAST_CHARACTERS)
         with _pipe("stdout", stdout, log) as out, _pipe("stderr", stderr, log) as err:
+            killed = memory.kills()
             child = self._start(directory, mark, call, config, (out, err))
             try:
                 returncode = await asyncio.shield(child.exited)
@@ -113,7 +116,7 @@ class ProcessExecutor:
                     await err.ended.wait()
         if returncode == 0:
             return self._completed(stdout, log)
-        error = error_of(returncode, stderr)
+        error = error_of(returncode, stderr, out_of_memory=memory.ran_out(killed))
         if why := refusal(returncode, stderr.text):
             raise NotRunnable(why)
         return StepResult(error=error)

@@ -72,17 +72,21 @@ def outputs_of(stdout: Captured, limit: int) -> tuple[dict[str, Any], str]:
     return checked_outputs({**outputs, "stdout": text}, limit), remark
 
 
-def error_of(returncode: int, stderr: Captured) -> StepError:
-    """Why a command that ended with `returncode` (negative: the signal that killed it) failed."""
+def error_of(returncode: int, stderr: Captured, *, out_of_memory: bool | None = None) -> StepError:
+    """Why a command that ended with `returncode` (negative: the signal that killed it) failed.
+
+    `out_of_memory`: whether memory of the host ran out meanwhile, None where that is not known.
+    """
     code = returncode if returncode >= 0 else 128 - returncode
     how = f"The command ended with exit code {code}"
     if returncode < 0:
         how = f"The command was killed by {_signal_name(-returncode)} (exit code {code})"
-    if code == KILLED:
+    for_memory = code == KILLED and out_of_memory is not False
+    if for_memory:
         how += ", perhaps because memory ran out"
     line = _shown(stderr.last_line())
     message = f"{how}: {line}" if line else f"{how}."
-    return StepError(type="oom" if code == KILLED else "exit_code", message=message, exit_code=code)
+    return StepError(type="oom" if for_memory else "exit_code", message=message, exit_code=code)
 
 
 def _last_object(line: str, limit: int) -> tuple[Mapping[str, Any], str]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from apps.executors import memory
 from apps.executors.failure import TYPES
 from apps.executors.guard import Guard
 from apps.executors.logs import CappedLog
@@ -39,6 +40,7 @@ class Child:
         self._answer: asyncio.Future[list[Any]] | None = None
         self._buffer = bytearray()
         self.spent = False
+        self._killed_before = memory.kills()
         self._pipes = (
             PipeReader(lambda text: self._printed("stdout", text)),
             PipeReader(lambda text: self._printed("stderr", text)),
@@ -110,7 +112,7 @@ class Child:
         code = self.process.exited.result()
         if not by_itself:
             return "error", "the callable's process closed its channel and was killed"
-        if code == -9:
+        if code == -9 and memory.ran_out(self._killed_before) is not False:
             return "oom", "the callable's process died (signal 9): most likely out of memory"
         return "error", f"the callable's process died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 

@@ -4,7 +4,7 @@ What each test expects is what the embedded evaluator says of the same series; p
 check each other. Each alert is tried when all is well, at its boundary, before its `for`, and when it fires.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -40,13 +40,13 @@ def duration(seconds: int) -> str:
     return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
 
 
-def rules() -> str:
-    """The file of rules."""
+def rules(waits: Mapping[str, int] | None = None) -> str:
+    """The file of rules. `waits` has other values of `for`, in seconds, for a trial that cannot wait so long."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for alert in ALERTS:
         rule: dict[str, Any] = {"alert": alert.name, "expr": alert.expr}
-        if alert.wait:
-            rule["for"] = duration(alert.wait)
+        if wait := (waits or {}).get(alert.name, alert.wait):
+            rule["for"] = duration(wait)
         rule |= {"labels": {"severity": alert.severity}, "annotations": annotations_of(alert)}
         groups.setdefault(alert.group, []).append(rule)
     return HEAD + _dumped({"groups": [{"name": name, "rules": rules} for name, rules in groups.items()]})

@@ -18,7 +18,7 @@ from apps.monitoring.alerts.catalogue import JOB
 from apps.monitoring.alerts.history import History, Labels
 from apps.monitoring.alerts.rules import Active, Evaluator, ranges
 from apps.monitoring.exposition import floats_of
-from apps.monitoring.facts import Durations
+from apps.monitoring.sums import Durations
 
 logger = logging.getLogger(__name__)
 

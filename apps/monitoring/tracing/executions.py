@@ -88,7 +88,7 @@ def around_attempt(call: "StepCall", trace_id: str) -> Traced | Untraced:
     trace_number = ids.trace_id_of(trace_id)
     if tracing is None or trace_number is None or not _sampled(tracing, trace_number):
         return _UNTRACED
-    parent = SpanContext(trace_number, ids.execution_span_id(trace_id), is_remote=True, trace_flags=_SAMPLED)
+    parent = _span_of(call.execution_id, trace_number)
     links = []
     if call.attempt > 1:
         before = ids.attempt_span_id(call.task_key, call.attempt - 1)
@@ -117,16 +117,28 @@ def emit_execution_span(
     started_at: datetime | None,
     finished_at: datetime,
     status: str,
-    execution_id: str = "",
+    execution_id: str,
+    parent_execution_id: str = "",
+    parent_span_id: str = "",
 ) -> None:
-    """Write the span `RUN {name}` of an execution that has ended, dated back; one that never began has no length."""
+    """Write the span `RUN {name}` of an execution that has ended, dated back; one that never began has no length.
+
+    It lies under that of the execution of which a step started it, or under the request that did (16 hexadecimal
+    digits); the others are roots.
+    """
     tracing, trace_number = provider.current(), ids.trace_id_of(trace_id)
     if tracing is None or trace_number is None:
         return
-    with ids.given(trace_id=trace_number, span_id=ids.execution_span_id(trace_id)):
+    context = Context()
+    parent = _span_of(parent_execution_id, trace_number) if parent_execution_id else None
+    if parent is None and (span_id := ids.span_id_of(parent_span_id)):
+        parent = SpanContext(trace_number, span_id, is_remote=True, trace_flags=_SAMPLED)
+    if parent is not None:
+        context = trace.set_span_in_context(NonRecordingSpan(parent), context)
+    with ids.given(trace_id=trace_number, span_id=ids.execution_span_id(execution_id)):
         span = _tracer(tracing).start_span(
             f"RUN {name}",
-            context=Context(),
+            context=context,
             start_time=_nanoseconds(started_at or finished_at),
             attributes={
                 "orchestration.workflow.id": name,
@@ -139,6 +151,12 @@ def emit_execution_span(
     elif status == "completed":
         span.set_status(Status(StatusCode.OK))
     span.end(_nanoseconds(finished_at))
+
+
+def _span_of(execution_id: str, trace_number: int) -> SpanContext:
+    """The span of an execution, which is written when that ends."""
+    span_id = ids.execution_span_id(execution_id)
+    return SpanContext(trace_number, span_id, is_remote=True, trace_flags=_SAMPLED)
 
 
 @lru_cache(maxsize=1)

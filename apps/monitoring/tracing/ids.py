@@ -38,17 +38,26 @@ def given(*, span_id: int, trace_id: int | None = None) -> Iterator[None]:
         _given.reset(token)
 
 
-def trace_id_of(trace_id: str) -> int | None:
+def trace_id_of(text: str) -> int | None:
     """32 hexadecimal digits as a number; None for anything else, and for the invalid 0."""
+    return _number(text, 32)
+
+
+def span_id_of(text: str) -> int | None:
+    """16 hexadecimal digits, likewise."""
+    return _number(text, 16)
+
+
+def _number(text: str, digits: int) -> int | None:
     try:
-        return (int(trace_id, 16) or None) if len(trace_id) == 32 else None
+        return (int(text, 16) or None) if len(text) == digits else None
     except ValueError:
         return None
 
 
-def execution_span_id(trace_id: str) -> int:
-    """The id of the one span of the execution whose trace this is."""
-    return _derived(trace_id)
+def execution_span_id(execution_id: str) -> int:
+    """The id of the one span of an execution. Not by its trace, which all share that one request or parent started."""
+    return _derived(execution_id)
 
 
 def attempt_span_id(task_key: str, attempt: int) -> int:

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,9 @@ class Faults:
     def __init__(self, rng: random.Random, *, lease_seconds: float, say: Callable[[str], None]) -> None:
         self._rng, self._lease, self._say = rng, lease_seconds, say
         self.struck = Struck()
-        self._stopped: dict[int, float] = {}  # pid → when it goes on
+        # By pid, what lets it go on. That must not depend on who strikes: a worker that is stopped within a
+        # transaction on SQLite keeps every writer waiting, the load of this very process among them.
+        self._stopped: dict[int, threading.Timer] = {}
 
     def workers(self) -> dict[str, psutil.Process]:
         """The workers by name that the database knows and that live here. Raises DatabaseError."""
@@ -59,8 +62,7 @@ class Faults:
         return None
 
     def strike(self) -> None:
-        """Perhaps one blow. Whoever was stopped for long enough goes on."""
-        self.wake()
+        """Perhaps one blow. Whoever is stopped goes on by itself when its lease is over."""
         chance = self._rng.random()
         if chance > 0.25:
             return
@@ -87,7 +89,10 @@ class Faults:
 
     def _stop(self, name: str, process: psutil.Process) -> None:
         if self._blow(process, signal.SIGSTOP, name):
-            self._stopped[process.pid] = time.monotonic() + self._lease + 3
+            timer = threading.Timer(self._lease + 3, self._go_on, [process.pid])
+            timer.daemon = True
+            self._stopped[process.pid] = timer
+            timer.start()
             self.struck.stops += 1
             self.struck.moments[name] = time.time()
             self.struck.zombies.append(name)
@@ -100,11 +105,15 @@ class Faults:
         self._say(f"{number.name} {name}")
         return True
 
-    def wake(self, *, all_of_them: bool = False) -> None:
-        """SIGCONT for whom it is time."""
-        for pid, until in list(self._stopped.items()):
-            if all_of_them or time.monotonic() > until:
-                del self._stopped[pid]
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-                    self._say(f"SIGCONT {pid}")
+    def wake(self) -> None:
+        """SIGCONT for all who are stopped."""
+        for pid, timer in list(self._stopped.items()):
+            timer.cancel()
+            self._go_on(pid)
+
+    def _go_on(self, pid: int) -> None:
+        if self._stopped.pop(pid, None) is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+            self._say(f"SIGCONT {pid}")

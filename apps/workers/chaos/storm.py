@@ -57,7 +57,7 @@ def run(*, by: User, seconds: float, seed: int, lease_seconds: float, say: Calla
             faults.strike()
             time.sleep(TICK_SECONDS)
     finally:
-        faults.wake(all_of_them=True)
+        faults.wake()
     quiet = time.monotonic()
     left = _until_quiet(load, lease_seconds + QUIET_WITHIN)
     report = Report(seed=seed, seconds=round(seconds, 1), refused=load.refused)

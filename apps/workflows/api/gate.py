@@ -1,6 +1,6 @@
 """The gate of this app's views: a caller without the role may still own a workflow, or have been granted it."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from opentelemetry import trace
 from rest_framework.request import Request
@@ -47,7 +47,16 @@ class GatedViewSet(Idempotent, GenericViewSet):
             raise Denied(f"this needs the permission {permission.value} on `{workflow}`")
 
 
-def callers_trace() -> str:
-    """The trace this request belongs to, 32 hexadecimal digits; empty when none is recorded."""
+class Traced(TypedDict):
+    """The trace and the span of a request, in hexadecimal digits (32 and 16); empty when none is recorded."""
+
+    trace_id: str
+    trace_parent: str
+
+
+def callers_trace() -> Traced:
+    """Where what this request starts belongs."""
     context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
+    if not context.is_valid:
+        return Traced(trace_id="", trace_parent="")
+    return Traced(trace_id=f"{context.trace_id:032x}", trace_parent=f"{context.span_id:016x}")

@@ -82,7 +82,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet
         step, asked = _split(request.data)
         given = serializers.ExecuteSerializer(data=asked)
         given.is_valid(raise_exception=True)
-        execution, task = adhoc.start(step, by=self.account(), trace_id=callers_trace(), **given.validated_data)
+        execution, task = adhoc.start(step, by=self.account(), **callers_trace(), **given.validated_data)
         answer = started(execution)
         answer.data["task_id"] = str(task.pk)
         return answer

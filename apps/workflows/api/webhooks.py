@@ -17,7 +17,7 @@ from apps.core.api.access import OPEN
 from apps.core.api.parsers import read_bounded
 from apps.core.api.viewsets import StrictSerializer
 from apps.core.errors import Denied, Invalid, Problem
-from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.gate import GatedViewSet, callers_trace
 from apps.workflows.api.serializers import StartedSerializer
 from apps.workflows.models import Webhook, Workflow
 from apps.workflows.services import webhooks
@@ -176,7 +176,7 @@ class WebhookViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedView
         # The bytes as they came: the signature is over them, whatever their media type says.
         body = read_bounded(cast("IO[bytes]", sent), {"request": sent}, limit=webhooks.MAX_BODY)
         headers = {name.lower(): value for name, value in sent.headers.items()}
-        return Response(webhooks.receive(id, headers=headers, body=body), status=202)
+        return Response(webhooks.receive(id, headers=headers, body=body, **callers_trace()), status=202)
 
 
 def _validated(serializer: type[StrictSerializer], request: Request) -> dict[str, Any]:

@@ -169,7 +169,7 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
             by=self.account(),
             inputs=given.validated_data.get("inputs"),
             priority=given.validated_data.get("priority"),
-            trace_id=callers_trace(),
+            **callers_trace(),
         )
         return started(execution)
 

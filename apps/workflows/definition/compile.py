@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from apps.workflows.engine.graph import (
     COUNTED,
     MOST_AT_ONCE,
     OWN_KINDS,
+    REGISTRY_UNREACHED,
     Breaker,
     CachePolicy,
     Concurrency,
@@ -41,7 +43,7 @@ def compile_graph(definition_data: Mapping[str, Any]) -> Graph:
             raise Invalid(f"the stored step `{step.id}` has no single kind", code="invalid_definition")
         config = config_of(kinds[0], written, container_config)
         spec = _spec(step, written, ordinal, kinds[0], config)
-        breakers = _breakers(kinds[0], definition.circuit_breaker, step.circuit_breaker)
+        breakers = _breakers(spec, definition.circuit_breaker, step.circuit_breaker)
         steps[step.id] = replace(spec, breakers=breakers) if breakers else spec
     return Graph(
         steps=steps,
@@ -70,21 +72,45 @@ def _receivers(definition: Definition) -> dict[str, tuple[str, ...]]:
 
 
 ENGINE_BREAKER = "container-engine"
-"""Every container step asks it: while the engine is away they stay in line instead of failing one by one."""
+"""Every container step asks it: while the engine is away they stay in line instead of failing one by one.
 
+The engines of a queue's workers are one dependency; each queue but the default one has a breaker of its own.
+"""
+
+REGISTRY_BREAKER = "registry"
+"""Every step whose image is to come from a registry asks the one of that registry."""
+
+MOST_OF_A_NAME = 64
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,54}")
 _ENGINE_AWAY = frozenset({"unavailable"})
+_REGISTRY_AWAY = frozenset({REGISTRY_UNREACHED})
 
 
-def _breakers(kind: str, *given: CircuitBreaker | None) -> tuple[Breaker, ...]:
-    """The breakers of a step of `kind`: its workflow's, its own, and the engine's where it is a container."""
-    if kind in OWN_KINDS:
+def _breakers(spec: StepSpec, *given: CircuitBreaker | None) -> tuple[Breaker, ...]:
+    """The breakers of a step: its workflow's, its own; of a container also its engine's and its registry's."""
+    if spec.kind in OWN_KINDS:
         return ()
     found = {one.name: _breaker(one) for one in given if one is not None}
-    if kind == "container":
+    if spec.kind == "container":
+        own = [Breaker(name=_of_queue(spec.queue), on=_ENGINE_AWAY)]
+        if registry := _registry(str(spec.config.get("image"))):
+            own.append(Breaker(name=f"{REGISTRY_BREAKER}:{registry}", on=_REGISTRY_AWAY))
         # That the engine is away says nothing about anything else.
-        found = {name: replace(one, on=one.on - _ENGINE_AWAY) for name, one in found.items() if name != ENGINE_BREAKER}
-        found[ENGINE_BREAKER] = Breaker(name=ENGINE_BREAKER, on=_ENGINE_AWAY)
+        found = {name: replace(one, on=one.on - _ENGINE_AWAY) for name, one in found.items()}
+        found |= {one.name: one for one in own}
     return tuple(found.values())
+
+
+def _of_queue(queue: str) -> str:
+    name = f"{ENGINE_BREAKER}:{queue}"
+    return ENGINE_BREAKER if queue == "default" or len(name) > MOST_OF_A_NAME else name
+
+
+def _registry(image: str) -> str:
+    """The host that an image comes from, as its name tells; "" where that is known only when it runs."""
+    first, slash, _ = image.partition("/")
+    host = first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+    return host if _HOST.fullmatch(host) and "${" not in image else ""
 
 
 def _breaker(given: CircuitBreaker) -> Breaker:

@@ -47,6 +47,14 @@ def _is_rule(value: Any) -> Any:
 
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
 RetryRule = Annotated[Any, PlainValidator(_is_rule, json_schema_input_type=ErrorType | int | str)]
+BreakerRule = Annotated[
+    Any,
+    PlainValidator(
+        lambda value: value if value == "lost" else _is_rule(value),
+        json_schema_input_type=ErrorType | Literal["lost"] | int | str,
+    ),
+]
+"""What a breaker's `on` may name besides: that a performer died."""
 
 
 def _with_name(value: Any) -> Any:
@@ -230,7 +238,7 @@ class CircuitBreaker(Model):
     open_seconds: float | None = Field(
         default=None, ge=1, le=86_400, allow_inf_nan=False, description="A probe is let through after so many (30)."
     )
-    on: list[RetryRule] | None = Field(
+    on: list[BreakerRule] | None = Field(
         default=None, min_length=1, max_length=50, description="Which errors count; the others are the caller's own."
     )
 

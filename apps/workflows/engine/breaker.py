@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from apps.workflows.engine.graph import Breaker
+from apps.workflows.engine.graph import REGISTRY_UNREACHED, Breaker
 
 WAITS = "breaker:"
 """What `Task.waiting_for` begins with while a breaker keeps it in line."""
@@ -86,6 +86,8 @@ def outcome_of(breaker: Breaker, error: Mapping[str, Any] | None) -> tuple[bool,
     names = {kind, str(error.get("exit_code")), str(error.get("exception"))}
     if kind == "http_status" and not error.get("retryable", True):
         names.discard(kind)
+    if REGISTRY_UNREACHED in names:
+        names = {REGISTRY_UNREACHED}  # it speaks against the registry and nothing else: the step was not begun
     failed = bool(names & breaker.on)
     return failed, failed and kind == UNAVAILABLE
 

@@ -60,6 +60,10 @@ COUNTED = frozenset(
 """What speaks against a dependency, unless a breaker's `on` says otherwise: types of errors, and what Python raises."""
 
 
+REGISTRY_UNREACHED = "RegistryUnreached"
+"""What a container step's error is called where its image's registry did not answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
     """A circuit breaker, shared by name, that a step asks before it starts; `on` are the errors that count.

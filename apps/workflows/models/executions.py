@@ -79,6 +79,8 @@ class Execution(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     # 32 hexadecimal digits; allocated when the execution is created, so that every span of it can be joined.
     trace_id = models.CharField(max_length=32, blank=True)
+    # 16 of the span of the request that asked for it, under which its own lies; empty where nobody's request did.
+    trace_parent = models.CharField(max_length=16, blank=True, default="", db_default="")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)

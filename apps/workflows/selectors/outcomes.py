@@ -1,12 +1,15 @@
-"""How often things ended in which way: as counted from rows, as kept of rows marked as counted, and both together.
+"""How often things ended in which way: as counted from rows, and as kept of rows marked as counted.
 
 What is kept has its buckets apart and not summed up, each by its upper bound in microseconds (empty for what lasted
 longer than every bound), so that bounds may change from one version of the platform to the next.
 """
 
+import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate
 from uuid import UUID
 
 ERROR_TYPES: tuple[str, ...] = (
@@ -18,7 +21,9 @@ ERROR_TYPES: tuple[str, ...] = (
 UNKNOWN = "?"
 """How a row keeps an error without a type, or of one that is not in the list."""
 
-_Key = tuple[UUID, str, str, str | None]
+TotalRow = tuple[str, str, str, str, int, int, int, int, str]
+"""A row of `OutcomeTotal` as the database has it: workflow, step, status, error type, count, -1, microseconds, retries,
+buckets as JSON. Rows that are equal say the same: what did not change needs not be worked out again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +46,11 @@ class Outcome:
     microseconds: int = 0
     retries: int = 0
     within: list[int]
+
+    @property
+    def key(self) -> tuple[UUID, str, str, bool, str]:
+        """To sort by: an order that rests on what it is about alone."""
+        return self.workflow_id, self.step_id, self.status, self.error_type is None, self.error_type or ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,34 +80,31 @@ class Kept:
             self.buckets[limit] = self.buckets.get(limit, 0) + number
 
 
-def together(counted: Iterable[Outcome], kept: Iterable[Kept], bounds: Sequence[float]) -> list[Outcome]:
-    """`counted` with what was `kept` added, in an order that rests on the keys alone."""
-    limits = [_microseconds(bound) for bound in bounds]
-    found: dict[_Key, Outcome] = {(o.workflow_id, o.step_id, o.status, o.error_type): o for o in counted}
-    for one in kept:
-        key = (one.workflow_id, one.step_id, one.status, None if one.error_type == UNKNOWN else one.error_type)
-        outcome = found.get(key)
-        if outcome is None:
-            outcome = found[key] = Outcome(
-                workflow_id=key[0], step_id=key[1], status=key[2], error_type=key[3], within=[0] * len(limits)
-            )
-        outcome.count += one.count
-        outcome.retries += one.retries
-        outcome.microseconds += one.microseconds
-        if one.buckets:
-            outcome.timed += sum(one.buckets.values())
-            _add_buckets(outcome.within, one.buckets, limits)
-    return [found[key] for key in sorted(found, key=lambda key: (*key[:3], key[3] is None, key[3] or ""))]
+def of_total(row: TotalRow, bounds: Sequence[float]) -> Outcome:
+    """What a row of the totals says, within these bounds."""
+    workflow, step, status, error, count, _, microseconds, retries, text = row
+    apart = [0] * (len(bounds) + 1)
+    places = _places(tuple(bounds))
+    for limit, number in json.loads(text).items():
+        apart[places[limit] if limit in places else _place(limit, bounds)] += number
+    within = list(accumulate(apart))
+    return Outcome(
+        workflow_id=_uuid(workflow), step_id=step, status=status, error_type=None if error == UNKNOWN else error,
+        count=count, timed=within[-1], microseconds=microseconds, retries=retries, within=within[:-1],
+    )  # fmt: skip
 
 
-def _add_buckets(within: list[int], buckets: Mapping[str, int], limits: Sequence[int]) -> None:
-    apart = [0] * (len(limits) + 1)
-    for text, number in buckets.items():
-        apart[bisect_left(limits, int(text)) if text else -1] += number
-    below = 0
-    for index, number in enumerate(apart[:-1]):
-        below += number
-        within[index] += below
+@lru_cache(maxsize=16)
+def _places(bounds: tuple[float, ...]) -> Mapping[str, int]:
+    """Of the buckets that are kept now; others were kept by an older version of the platform."""
+    return {"": len(bounds), **{str(_microseconds(bound)): place for place, bound in enumerate(bounds)}}
+
+
+_uuid = lru_cache(maxsize=4_096)(UUID)
+
+
+def _place(limit: str, bounds: Sequence[float]) -> int:
+    return bisect_left([_microseconds(bound) for bound in bounds], int(limit))
 
 
 def to_keep(outcomes: Iterable[Outcome], bounds: Sequence[float], *, without_steps: Iterable[UUID] = ()) -> list[Kept]:

@@ -4,7 +4,6 @@ Set-based SQL in both dialects. What has ended and is marked as counted is read 
 what runs and not on what ever ran. Nothing here is remembered between calls but definitions, which never change.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +16,8 @@ from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
 from apps.workflows.engine.types import TRACKER
-from apps.workflows.models import Execution, Figure, MetricLabel, OutcomeTotal, Performer, Task, WorkflowVersion
-from apps.workflows.selectors.outcomes import UNKNOWN, Kept, Outcome, together
+from apps.workflows.models import Execution, Figure, OutcomeTotal, Performer, Task, WorkflowVersion
+from apps.workflows.selectors.outcomes import UNKNOWN, Outcome, TotalRow
 
 EXECUTION_OUTCOMES: tuple[str, ...] = tuple(status.value for status, moves in EXECUTION_MOVES.items() if not moves)
 STEP_OUTCOMES: tuple[str, ...] = tuple(status.value for status in Status if status in TERMINAL)
@@ -59,6 +58,7 @@ class Backlog:
 class Recent:
     """One execution, or (with `step_id`) one task, that has ended."""
 
+    execution_id: UUID
     workflow_id: UUID
     step_id: str
     trace_id: str
@@ -102,57 +102,65 @@ def _steps(steps: Any) -> Iterable[tuple[str, str]]:
 
 # --- what has ended -------------------------------------------------------------------------------------------------
 
+What = OutcomeTotal.What
+BOUNDS: Mapping[OutcomeTotal.What, tuple[float, ...]] = {
+    What.EXECUTION: EXECUTION_BOUNDS, What.TASK: STEP_BOUNDS, What.WAIT: WAIT_BOUNDS,
+}  # fmt: skip
 
-def execution_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
-    """Executions that have ended, by workflow, status and (where it was not a step's) error type.
 
-    Those that were marked as counted are read as the totals that they are part of; with `among` only what these
-    executions add.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallies:
+    """Of one moment: what is not marked as counted, and the totals of all else as the database has them."""
+
+    counted: Sequence[Outcome]
+    totals: Sequence[TotalRow]
+
+
+def tallies(what: OutcomeTotal.What) -> Tallies:
+    """How often things have ended in which way: executions, tasks, or waits in line (whose `step_id` is the queue).
+
+    Both parts come by one statement: between two of them rows could go from here to there, and a counter would fall.
     """
-    return _outcomes(
-        OutcomeTotal.What.EXECUTION,
-        # The error of an execution that failed by one of its steps names the step, and is counted there.
-        f"""SELECT x.workflow_id AS w, '' AS s, x.status AS o, 1 AS n, 0 AS r,
-              {_microseconds("x.started_at", "x.finished_at")} AS x,
-              CASE WHEN x.status IN {_BAD} AND (x.error ->> 'step_id') IS NULL THEN COALESCE(x.error ->> 'type', '?')
-              ELSE '' END AS e
-            FROM workflows_execution x WHERE x.status IN {_ENDED}""",  # noqa: S608 (only constants of this module)
-        bounds,
-        among,
+    found = _asked(what, " AND NOT x.counted", f" UNION ALL {_TOTALS}", [what])
+    return Tallies(
+        counted=[_outcome(row) for row in found if row[5] >= 0],
+        totals=[row for row in found if row[5] < 0],
     )
 
 
-def task_outcomes(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
-    """Tasks by workflow, step, status and error type. The time is that of the last attempt.
+def outcomes(what: OutcomeTotal.What, *, among: Sequence[UUID]) -> list[Outcome]:
+    """What these executions, which have ended, add: in the order of the keys."""
+    keys = [key.hex if connection.vendor == "sqlite" else key for key in among]
+    found = _asked(what, f" AND x.id IN ({', '.join(['%s'] * len(keys))})", "", keys)
+    return sorted((_outcome(row) for row in found), key=lambda one: one.key)
 
-    A retry is a failure or a loss after which the task was put back into the line: all of them but the one that
-    ended a task which had been attempted. The items of a step with `for_each` count as that step. Tasks of executions
-    that were marked as counted are read as totals; with `among` only what the tasks of these executions add.
-    """
-    return _outcomes(
-        OutcomeTotal.What.TASK,
-        f"""SELECT x.workflow_id AS w, {_step("t.step_id")} AS s,
+
+def _rows(what: OutcomeTotal.What) -> str:
+    """A select of one row for each thing that ended: w, s, o, n, r, x, e as `_asked` sums them up."""
+    match what:
+        case What.EXECUTION:
+            # The error of an execution that failed by one of its steps names the step, and is counted there.
+            return f"""SELECT x.workflow_id AS w, '' AS s, x.status AS o, 1 AS n, 0 AS r,
+              {_microseconds("x.started_at", "x.finished_at")} AS x,
+              CASE WHEN x.status IN {_BAD} AND (x.error ->> 'step_id') IS NULL THEN COALESCE(x.error ->> 'type', '?')
+              ELSE '' END AS e
+            FROM workflows_execution x WHERE x.status IN {_ENDED}"""  # noqa: S608 (only constants of this module)
+        case What.TASK:
+            # The time is that of the last attempt. A retry is a failure or a loss after which the task was put back
+            # into the line: all of them but the one that ended a task which had been attempted. Items of a step with
+            # `for_each` count as that step.
+            return f"""SELECT x.workflow_id AS w, {_step("t.step_id")} AS s,
               CASE WHEN t.finished_at IS NULL THEN 0 ELSE 1 END AS n,
               CASE WHEN t.finished_at IS NULL THEN '' ELSE t.status END AS o,
               t.failures + t.losses - CASE WHEN t.status IN {_BAD} AND t.failures + t.losses > 0 THEN 1 ELSE 0 END AS r,
               {_microseconds("t.started_at", "t.finished_at")} AS x,
               CASE WHEN t.status IN {_BAD} THEN COALESCE(t.error ->> 'type', '?') ELSE '' END AS e
-            FROM {_tasks("(t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0)")}""",  # noqa: S608
-        bounds,
-        among,
-    )
-
-
-def waits(bounds: Sequence[float], *, among: Sequence[UUID] | None = None) -> list[Outcome]:
-    """How long tasks stood in line until their last attempt began, by workflow and (as `step_id`) queue."""
-    return _outcomes(
-        OutcomeTotal.What.WAIT,
-        f"""SELECT x.workflow_id AS w, t.queue AS s, '' AS o, 1 AS n, 0 AS r,
+            FROM {_tasks("(t.finished_at IS NOT NULL OR t.failures > 0 OR t.losses > 0)")}"""  # noqa: S608
+        case _:
+            # Until the last attempt began.
+            return f"""SELECT x.workflow_id AS w, t.queue AS s, '' AS o, 1 AS n, 0 AS r,
               {_microseconds("t.queued_at", "t.started_at")} AS x, '' AS e
-            FROM {_tasks("t.queued_at IS NOT NULL")}""",  # noqa: S608
-        bounds,
-        among,
-    )
+            FROM {_tasks("t.queued_at IS NOT NULL")}"""  # noqa: S608
 
 
 def _tasks(which: str) -> str:
@@ -163,63 +171,31 @@ def _tasks(which: str) -> str:
     return f"workflows_execution x CROSS JOIN LATERAL ({inner}) t WHERE TRUE"
 
 
-_TOTALS = """SELECT workflow_id, step_id, status, error_type, count, -1, microseconds, retries, CAST(buckets AS text)
-    FROM workflows_outcometotal WHERE what = %s"""
+_TOTALS = """SELECT CAST(workflow_id AS text), step_id, status, error_type, count, -1, microseconds, retries,
+    CAST(buckets AS text) FROM workflows_outcometotal WHERE what = %s"""
 
 
-def _outcomes(what: str, rows: str, bounds: Sequence[float], among: Sequence[UUID] | None) -> list[Outcome]:
-    """Group `rows` (w, s, o, n, r, x, e). Materialised, so that a duration is worked out once a row.
-
-    The totals come by the same statement: between two of them rows could go from here to there, and a counter would
-    fall.
-    """
+def _asked(what: OutcomeTotal.What, which: str, also: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Rows grouped and summed up. Materialised, so that a duration is worked out once a row."""
     sums = " || ',' || ".join(
-        f"CAST(SUM(CASE WHEN x <= {round(bound * 1_000_000)} THEN 1 ELSE 0 END) AS text)" for bound in bounds
+        f"CAST(SUM(CASE WHEN x <= {round(bound * 1_000_000)} THEN 1 ELSE 0 END) AS text)" for bound in BOUNDS[what]
     )
-    if among is None:
-        rows += " AND NOT x.counted"
-        also = f" UNION ALL {_TOTALS}"
-        values: list[Any] = [what]
-    else:
-        rows += f" AND x.id IN ({', '.join(['%s'] * len(among))})"
-        also, values = "", [key.hex if connection.vendor == "sqlite" else key for key in among]
-    counted, kept = [], []
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH f AS MATERIALIZED ({rows}) SELECT w, s, o, e, CAST(SUM(n) AS bigint), COUNT(x),"  # noqa: S608
-            f" CAST(COALESCE(SUM(x), 0) AS bigint), CAST(SUM(r) AS bigint), {sums} FROM f GROUP BY w, s, o, e{also}",
+            f"WITH f AS MATERIALIZED ({_rows(what)}{which}) SELECT CAST(w AS text), s, o, e, CAST(SUM(n) AS bigint),"  # noqa: S608
+            f" COUNT(x), CAST(COALESCE(SUM(x), 0) AS bigint), CAST(SUM(r) AS bigint), {sums}"
+            f" FROM f GROUP BY w, s, o, e{also}",
             values,
         )
-        for w, s, o, e, n, timed, lasted, retries, text in cursor.fetchall():
-            workflow = w if isinstance(w, UUID) else UUID(w)
-            if timed < 0:
-                kept.append(
-                    Kept(
-                        workflow_id=workflow,
-                        step_id=s,
-                        status=o,
-                        error_type=e,
-                        count=n,
-                        retries=retries,
-                        microseconds=lasted,
-                        buckets=json.loads(text),
-                    )
-                )
-                continue
-            counted.append(
-                Outcome(
-                    workflow_id=workflow,
-                    step_id=s,
-                    status=o,
-                    error_type=None if e == UNKNOWN else e,
-                    count=n,
-                    timed=timed,
-                    microseconds=lasted,
-                    retries=retries,
-                    within=[int(number) for number in text.split(",")],
-                )
-            )
-    return together(counted, kept, bounds)
+        return list(cursor.fetchall())
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    w, s, o, e, n, timed, lasted, retries, text = row
+    return Outcome(
+        workflow_id=UUID(w), step_id=s, status=o, error_type=None if e == UNKNOWN else e, count=n, timed=timed,
+        microseconds=lasted, retries=retries, within=[int(number) for number in text.split(",")],
+    )  # fmt: skip
 
 
 def _step(column: str) -> str:
@@ -274,8 +250,10 @@ def recent(limit: int, tasks: int) -> Sequence[Recent]:
         .values_list("pk", "workflow_id", "trace_id", "started_at", "finished_at")[:limit]
     )
     found = [
-        Recent(workflow_id=w, step_id="", trace_id=trace, seconds=(end - begin).total_seconds(), at=end)
-        for _, w, trace, begin, end in ended
+        Recent(
+            execution_id=pk, workflow_id=w, step_id="", trace_id=trace, seconds=(end - begin).total_seconds(), at=end
+        )
+        for pk, w, trace, begin, end in ended
         if begin and end
     ]
     of = {pk: (workflow, trace) for pk, workflow, trace, _, _ in ended}
@@ -288,6 +266,7 @@ def recent(limit: int, tasks: int) -> Sequence[Recent]:
         workflow, trace = of[execution]
         found.append(
             Recent(
+                execution_id=execution,
                 workflow_id=workflow,
                 step_id=step_of(step),
                 trace_id=trace,
@@ -339,9 +318,14 @@ def figures() -> Mapping[str, float]:
     return dict(Figure.objects.values_list("name", "value"))
 
 
-def labelled() -> frozenset[tuple[UUID, str]]:
-    """(workflow, step) of everything whose metrics have a label of their own; a workflow's own has no step."""
-    return frozenset(MetricLabel.objects.values_list("workflow_id", "step_id"))
+def labelled() -> frozenset[tuple[str, str]]:
+    """(workflow's id, step) of everything whose metrics have a label of their own; a workflow's own has no step.
+
+    Ids are as the database tells them as text, in whichever notation: of a thousand rows the rest takes long.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CAST(workflow_id AS text), step_id FROM workflows_metriclabel")
+        return frozenset(cursor.fetchall())
 
 
 def workers(now: datetime, *, lease_seconds: float) -> Mapping[str, int]:

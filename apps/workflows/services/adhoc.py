@@ -26,6 +26,7 @@ def start(
     inputs: Mapping[str, Any] | None = None,
     priority: int | None = None,
     trace_id: str = "",
+    trace_parent: str = "",
 ) -> tuple[Execution, Task]:
     """Execute one step, defined as in a workflow (its `id` may be left out); the execution and its task.
 
@@ -45,8 +46,9 @@ def start(
         except Invalid as error:
             raise _without_the_frame(error) from None
         execution = executions.start(
-            workflow, by=by, inputs=inputs, priority=priority, trace_id=trace_id, version=version
-        )
+            workflow, by=by, inputs=inputs, priority=priority, trace_id=trace_id, trace_parent=trace_parent,
+            version=version,
+        )  # fmt: skip
         return execution, Task.objects.order_by("id").filter(execution=execution)[0]
 
 

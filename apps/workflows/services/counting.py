@@ -13,15 +13,7 @@ from django.db.models import F
 
 from apps.workflows.models import Execution, Figure, OutcomeTotal, Workflow
 from apps.workflows.selectors.outcomes import Kept, to_keep
-from apps.workflows.selectors.statistics import (
-    EXECUTION_BOUNDS,
-    EXECUTION_OUTCOMES,
-    STEP_BOUNDS,
-    WAIT_BOUNDS,
-    execution_outcomes,
-    task_outcomes,
-    waits,
-)
+from apps.workflows.selectors.statistics import BOUNDS, EXECUTION_OUTCOMES, outcomes
 
 AT_ONCE = 200  # executions in one transaction
 TASKS_AT_ONCE = 20_000  # of them, unless a single execution has more
@@ -59,16 +51,12 @@ def mark(executions: Sequence[UUID]) -> None:
         .exclude(workflow__kind=Workflow.Kind.WORKFLOW)
         .values_list("workflow_id", flat=True)
     )
-    ended = execution_outcomes(EXECUTION_BOUNDS, among=executions)
-    tasks = task_outcomes(STEP_BOUNDS, among=executions)
-    What = OutcomeTotal.What
-    _add(
-        [
-            *((What.EXECUTION, one) for one in to_keep(ended, EXECUTION_BOUNDS)),
-            *((What.TASK, one) for one in to_keep(tasks, STEP_BOUNDS, without_steps=nameless)),
-            *((What.WAIT, one) for one in to_keep(waits(WAIT_BOUNDS, among=executions), WAIT_BOUNDS)),
-        ]
-    )
+    more: list[tuple[str, Kept]] = []
+    for what, bounds in BOUNDS.items():
+        without_steps = nameless if what == OutcomeTotal.What.TASK else ()
+        kept = to_keep(outcomes(what, among=executions), bounds, without_steps=without_steps)
+        more += [(what, one) for one in kept]
+    _add(more)
     Execution.objects.filter(pk__in=executions).update(counted=True)
 
 

@@ -42,6 +42,7 @@ def start(
     inputs: Mapping[str, Any] | None = None,
     priority: int | None = None,
     trace_id: str = "",
+    trace_parent: str = "",
     version: WorkflowVersion | None = None,
     trigger: Trigger = Trigger.CALLER,
     schedule: Schedule | None = None,
@@ -60,6 +61,7 @@ def start(
         trigger=trigger,
         by=by,
         trace_id=trace_id or uuid.uuid4().hex,
+        trace_parent=trace_parent,
         schedule=schedule,
         scheduled_for=scheduled_for,
     )

@@ -96,8 +96,10 @@ def delete(webhook: Webhook) -> None:
     Webhook.objects.filter(pk=webhook.pk).delete()
 
 
-def receive(webhook_id: UUID, *, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-    """Start what the door `webhook_id` starts: `{execution_id, workflow_id, status}`.
+def receive(
+    webhook_id: UUID, *, headers: Mapping[str, str], body: bytes, trace_id: str = "", trace_parent: str = ""
+) -> dict[str, str]:
+    """Start what the door `webhook_id` starts, in the trace of its request: `{execution_id, workflow_id, status}`.
 
     The same message id has one effect and one answer. `headers` have lower-case names. Raises `Unauthenticated`
     ("invalid_signature") for every refusal; for a signed message also `Invalid` (the body is no JSON, or its values do
@@ -116,13 +118,16 @@ def receive(webhook_id: UUID, *, headers: Mapping[str, str], body: bytes) -> dic
     payload = loads(body)
     key = f"webhook:{row.pk}:{hashlib.sha256(message_id.encode()).hexdigest()}"
     digest = digest_of("POST", f"/webhooks/{row.pk}", payload)
-    answer: dict[str, str] = once(owner, key, digest, partial(_start, row, owner, payload))
+    answer: dict[str, str] = once(owner, key, digest, partial(_start, row, owner, payload, trace_id, trace_parent))
     return answer
 
 
-def _start(webhook: Webhook, owner: User, payload: Any) -> dict[str, str]:
+def _start(webhook: Webhook, owner: User, payload: Any, trace_id: str, trace_parent: str) -> dict[str, str]:
     inputs = _rendered(webhook.inputs, payload)
-    started = executions.start(webhook.workflow, by=owner, inputs=inputs, trigger=Trigger.WEBHOOK)
+    started = executions.start(
+        webhook.workflow, by=owner, inputs=inputs, trigger=Trigger.WEBHOOK,
+        trace_id=trace_id, trace_parent=trace_parent,
+    )  # fmt: skip
     Webhook.objects.filter(pk=webhook.pk).update(last_at=started.created_at)
     return {"execution_id": str(started.pk), "workflow_id": webhook.workflow.slug, "status": started.status}
 

@@ -33,6 +33,12 @@ def test_a_role_gives_its_permissions(make_user, role):
     assert roles_of(user) == {role}
 
 
+def test_what_can_be_had_on_single_workflows_is_what_is_asked_of_one():
+    verbs = {"workflow": ("read", "update", "delete", "execute"), "task": ("read", "update", "delete", "execute")}
+    verbs["progress"] = ("read", "update")
+    assert {f"{noun}:{verb}" for noun in verbs for verb in verbs[noun]} == permissions.OF_WORKFLOWS
+
+
 def test_the_admin_role_holds_all_whatever_its_rows_say(make_user):
     RoleRow.objects.get(name="admin").permissions.clear()
     assert permissions_of(make_user("root", "admin")) == {str(p) for p in Permission}

@@ -191,6 +191,7 @@ FORGED = {
     "unknown user": lambda: signed(user_id=str(uuid.uuid4())),
     "user is a list": lambda: signed(user_id=["a"]),
     "7 KB": lambda: "A" * 7_000,
+    "well signed, and longer than any of ours": lambda: signed(filler="A" * 4_000),
     "7 KB in parts": lambda: ".".join(["eyJ" + "A" * 2_300] * 3),
     "empty parts": lambda: "..",
     "one word": lambda: "token",

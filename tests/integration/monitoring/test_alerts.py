@@ -11,44 +11,20 @@ import pytest
 from apps.accounts.models import AuditEntry
 from apps.core.clock import database_now
 from apps.core.signatures import signed_message
-from apps.monitoring.alerts import notices, watching
+from apps.monitoring.alerts import notices
 from apps.monitoring.alerts.catalogue import ALERTS, BY_NAME
 from apps.monitoring.alerts.texts import fingerprint
 from apps.monitoring.models import Notice, Silence
 from apps.workflows.models import Figure, Performer
 from apps.workflows.services import receivers
-from tests.integration.monitoring.conftest import _client
-from tests.integration.monitoring.rows import make_execution, make_workflow
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.integration.monitoring.urls")]
+pytestmark = [
+    pytest.mark.django_db, pytest.mark.urls("tests.integration.monitoring.urls"), pytest.mark.usefixtures("watch"),
+]  # fmt: skip
 
 READ = [
     "/monitoring/alerts", "/monitoring/rules", "/monitoring/silences", "/monitoring/runbooks/NoWorkers",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def watch(monkeypatch):
-    """A process that has seen nothing yet, and looks whenever it is asked."""
-    fresh = watching.Watch()
-    monkeypatch.setattr("apps.monitoring.alerts.answers.watch", fresh)
-    monkeypatch.setattr(watching, "INTERVAL_SECONDS", 0.0)
-    return fresh
-
-
-@pytest.fixture
-def operator(db):
-    return _client("operator", "system")
-
-
-@pytest.fixture
-def backlog(watch):
-    """A step that could run since two hours, no worker: `NoWorkers` has been true for five minutes."""
-    ready = database_now() - timedelta(hours=2)
-    tasks = [{"step_id": "a", "status": "pending", "ready_at": ready}]
-    make_execution(make_workflow("report", "a"), "in_progress", tasks=tasks, ready_at=ready)
-    for minute in range(6):
-        watch.look(time.time() - 300 + minute * 60)
 
 
 class Alertmanager:

@@ -13,10 +13,10 @@ from django.db import connection
 
 from apps.core.clock import database_now
 from apps.monitoring import facts
+from apps.monitoring.sums import Labels
 from apps.workflows.models import Execution, Figure, MetricLabel, OutcomeTotal, Performer, Task
 from apps.workflows.selectors import statistics
 from apps.workflows.selectors.outcomes import Outcome, to_keep
-from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
 from apps.workflows.services import counting, executions, labels, leases, retention, workflows
 from tests.integration.conftest import noop
 from tests.integration.monitoring.rows import make_execution, make_workflow
@@ -166,9 +166,8 @@ def test_the_cost_does_not_rest_on_what_ever_ran():
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(note):
-        statistics.execution_outcomes(EXECUTION_BOUNDS)
-        statistics.task_outcomes(STEP_BOUNDS)
-        statistics.waits(statistics.WAIT_BOUNDS)
+        for what in statistics.BOUNDS:
+            statistics.tallies(what)
     explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
     for sql, params in asked:
         with connection.cursor() as cursor:
@@ -228,7 +227,7 @@ def test_a32_series_stay_under_the_cap_with_100_000_ids():
     """Ids that callers make up share labels: trackers, ad-hoc tasks, executions; workflows and steps are capped."""
     shared = {make_workflow(f"some-{kind}", kind=kind).pk: kind for kind in ("tracker", "tasks")}
     own = make_workflow("own", "a").pk
-    label = facts.Labels(statistics.registered(), statistics.labelled())
+    label = Labels(statistics.registered(), statistics.labelled())
     made_up = [f"made-up-{number}" for number in range(50_000)]
     seen = {label.of_step(workflow, step) for workflow in (*shared, own) for step in made_up}
     assert seen == {("tracker", "tracker"), ("tasks", "tasks"), ("other", "other")}

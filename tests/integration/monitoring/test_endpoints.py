@@ -1,6 +1,7 @@
 """Metrics over HTTP: who may read them, in which format, and one by one; health and the runtime's status."""
 
 import json
+import random
 import re
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -132,8 +133,34 @@ def test_an_unknown_name_asks_nothing_of_the_tables(reader, monkeypatch):
     assert reader.get("/monitoring/metrics/nothing_of_this_name").status_code == 404
 
 
+@pytest.mark.urls("orchestration.urls")
+def test_a32_random_urls_make_no_series(reader, anonymous):
+    """Names that callers make up, wherever a URL takes one: known routes are told apart, what is in them is not."""
+    chance = random.Random(32)
+    shapes = ("/{}", "/monitoring/metrics/{}", "/monitoring/dagger/metrics/{}", "/monitoring/runbooks/{}", "/{}/{}/{}",
+              "/workflows/{}", "/executions/{}", "/progress/{}", "/tasks/{}/why", "/static/{}")  # fmt: skip
+
+    def ask(times):
+        for number in range(times):
+            made_up = [f"{chance.getrandbits(64):x}" for _ in range(3)]
+            path = shapes[number % len(shapes)].format(*made_up) + f"?{made_up[0]}={made_up[1]}"
+            client = (reader, anonymous)[number // len(shapes) % 2]
+            method = ("GET", "POST")[number // (2 * len(shapes)) % 2]
+            assert client.generic(method, path).status_code >= 400
+
+    def series():
+        text = reader.get("/monitoring/metrics").content.decode()
+        return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+
+    series()  # which is a request, too
+    ask(400)
+    before = series()
+    ask(600)
+    assert series() == before
+
+
 def test_without_the_database_the_answer_is_503(reader, monkeypatch):
-    def gather():
+    def gather(_):
         raise OperationalError("could not connect to server at 10.0.0.7, user secret")
 
     monkeypatch.setattr(facts, "gather", gather)

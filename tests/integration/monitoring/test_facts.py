@@ -1,17 +1,21 @@
 """What the metrics say equals what the tables hold, under bounded labels."""
 
+import random
 import threading
+from dataclasses import fields
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 
 from apps.core.clock import database_now
 from apps.monitoring import facts
-from apps.workflows.models import Performer
+from apps.monitoring.sums import Sums
+from apps.workflows.models import Execution, OutcomeTotal, Performer
 from apps.workflows.selectors.outcomes import ERROR_TYPES
 from apps.workflows.selectors.statistics import EXECUTION_BOUNDS, STEP_BOUNDS
-from apps.workflows.services import labels
-from tests.integration.monitoring.rows import make_execution, make_task, make_workflow
+from apps.workflows.services import counting, labels
+from tests.integration.monitoring.rows import START, make_execution, make_task, make_workflow
 
 pytestmark = pytest.mark.django_db
 
@@ -205,11 +209,56 @@ def test_definitions_are_read_once(django_assert_max_num_queries):
     assert not any("definition" in query["sql"] for query in asked.captured_queries)
 
 
+def test_what_is_remembered_between_scrapes_is_what_a_fresh_look_finds():
+    """Whatever happened in between: more ended, a total shrank or went, a label came, a workflow was deleted."""
+    chance = random.Random(1)
+    cache = facts.Cache()
+    made = [make_workflow("w0", "a", "b")]
+    for round_ in range(25):
+        match chance.randrange(5):
+            case 0:
+                made.append(make_workflow(f"w{len(made)}-{round_}", "a", {"id": "b", "queue": f"q{round_}"}))
+            case 1 if len(made) > 2:
+                gone = made.pop(chance.randrange(len(made)))
+                Execution.objects.filter(workflow=gone).delete()
+                gone.delete()
+            case 2:
+                OutcomeTotal.objects.filter(status="failed").update(count=F("count") + 3, retries=F("retries") + 1)
+            case 3:
+                OutcomeTotal.objects.filter(what="task", status="completed").delete()  # as after a restore
+        for _ in range(3):
+            status = chance.choice(("completed", "failed", "in_progress"))
+            task = {"step_id": chance.choice("ab"), "status": status, "failures": 1, "queued_at": START}
+            make_execution(chance.choice(made), status, seconds=chance.random() * 9, tasks=[task])
+        if chance.random() < 0.6:
+            counting.count_ended()
+        cache.expire()
+        remembered, fresh = cache.get(), facts.gather()
+        for name in (one.name for one in fields(Sums)):
+            assert getattr(remembered, name) == getattr(fresh, name), (round_, name)
+
+
+def test_what_was_remembered_is_not_relied_on_after_a_reading_that_broke_off(monkeypatch):
+    workflow = make_workflow("report", "a")
+    make_execution(workflow, tasks=[{"step_id": "a", "status": "completed"}])
+    counting.count_ended()
+    cache = facts.Cache()
+    cache.get()
+    make_execution(workflow, tasks=[{"step_id": "a", "status": "completed"}])
+    counting.count_ended()
+    with monkeypatch.context() as broken:
+        broken.setattr(facts, "_queues", lambda *_: 1 / 0)
+        cache.expire()
+        with pytest.raises(ZeroDivisionError):
+            cache.get()
+    assert cache.get().steps["report", "a", "completed"] == 2
+
+
 def test_scrapes_at_the_same_time_read_the_database_once(monkeypatch):
     readings = []
     reading, arrived = threading.Event(), threading.Barrier(5)
 
-    def gather():
+    def gather(_):
         readings.append(1)
         reading.wait(5)
         return facts.Facts(at=0.0)
@@ -233,7 +282,7 @@ def test_scrapes_at_the_same_time_read_the_database_once(monkeypatch):
 
 def test_facts_are_at_most_a_second_old(monkeypatch):
     readings = []
-    monkeypatch.setattr(facts, "gather", lambda: readings.append(1) or facts.Facts(at=0.0))
+    monkeypatch.setattr(facts, "gather", lambda _: readings.append(1) or facts.Facts(at=0.0))
     monkeypatch.setattr(facts, "MAX_AGE_SECONDS", 0.05)
     cache = facts.Cache()
     cache.get(), cache.get()

@@ -169,6 +169,21 @@ async def test_a15_handshakes_without_a_good_credential_are_refused(socket, repo
     assert await socket("workflow_id=t", by=reporter).open()
 
 
+async def test_a_refused_handshake_is_counted_by_its_reason(socket, reporter, started):
+    from apps.monitoring.receivers import auth_failures
+
+    before = auth_failures.read()
+    assert not await socket("workflow_id=t").open()
+    assert not await socket("workflow_id=t&ticket=x").open()
+    assert not await socket("workflow_id=t", headers=[(b"authorization", b"Bearer nonsense")]).open()
+    after = auth_failures.read()
+    assert {reason: after[reason] - before[reason] for reason in after if after[reason] != before[reason]} == {
+        ("missing",): 1, ("token",): 2,
+    }  # fmt: skip
+    assert await socket("workflow_id=t", by=reporter).open()
+    assert auth_failures.read() == after
+
+
 async def test_a15_a_ticket_works_once_and_for_a_while(socket, reporter, started, monkeypatch):
     def ticket():
         return reporter.post("/progress/ticket").json()["ticket"]

@@ -134,15 +134,15 @@ def test_a_thousand_steps_survive_an_engine_that_is_away(run):
     image = {"for_each": list(range(1000)), "image": "local/tool:1", "command": ["true"]}
     execution = run([{"id": "load", **image}])
     drive(away)
-    (row,) = CircuitBreaker.objects.all()
-    assert (row.name, row.state) == ("container-engine", "open")
+    row = CircuitBreaker.objects.get(name="container-engine")
+    assert row.state == "open"
     assert row.failed_total <= 16, "no more than were claimed together before it was known"
     assert not Task.objects.filter(failures__gt=0).exists()
     probe_is_due()
     drive(done)
     check_rows(execution)
     assert execution.status == "completed"
-    assert CircuitBreaker.objects.get().state == "closed"
+    assert set(CircuitBreaker.objects.values_list("state", flat=True)) == {"closed"}
 
 
 def test_what_cannot_ever_be_performed_fails_at_once(run):

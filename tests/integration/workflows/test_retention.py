@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import random
 import re
 import threading
@@ -37,7 +38,7 @@ from apps.workflows.models import (
     Workflow,
 )
 from apps.workflows.selectors.invariants import verdict
-from apps.workflows.selectors.outcomes import Outcome, to_keep, together
+from apps.workflows.selectors.outcomes import Outcome, of_total, to_keep
 from apps.workflows.services import executions, retention, workflows
 from tests.integration.conftest import noop
 from tests.integration.monitoring.rows import make_execution, make_task
@@ -460,8 +461,18 @@ def test_totals_outlive_a_change_of_the_bounds():
         workflow_id=workflow, step_id="a", status="completed", error_type="", count=6, timed=5, microseconds=10**16,
         within=[1, 3],
     )  # fmt: skip
-    kept = to_keep([one], (1.0, 10.0))
-    (same,) = together([], kept, (1.0, 10.0))
-    assert same == one
-    (other,) = together([], kept, (0.5, 5.0, 10.0, 20.0))
+    (kept,) = to_keep([one], (1.0, 10.0))
+    row = (
+        workflow.hex,
+        "a",
+        "completed",
+        "",
+        kept.count,
+        -1,
+        kept.microseconds,
+        kept.retries,
+        json.dumps(kept.buckets),
+    )
+    assert of_total(row, (1.0, 10.0)) == one
+    other = of_total(row, (0.5, 5.0, 10.0, 20.0))
     assert (other.count, other.timed, other.microseconds, other.within) == (6, 5, 10**16, [0, 1, 3, 3])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.executors import Options, StepCall
+from apps.executors import Options, StepCall, memory
 from apps.executors.guard import Guard
 from apps.executors.process import ProcessExecutor
 from tests.unit.executors.conftest import Remembered
@@ -140,9 +140,19 @@ async def test_an_exit_code_is_told_with_the_last_line_of_stderr(perform):
 
 
 @pytest.mark.parametrize(
-    ("signal", "kind", "code"), [("TERM", "exit_code", 143), ("KILL", "oom", 137), ("38", "exit_code", 166)]
+    ("signal", "kills", "kind", "code"),
+    [
+        ("TERM", [0, 1], "exit_code", 143),
+        ("KILL", [0, 1], "oom", 137),
+        ("KILL", [7, 7], "exit_code", 137),
+        ("KILL", [None, None], "oom", 137),
+        ("38", [0, 0], "exit_code", 166),
+    ],
 )
-async def test_death_by_signal_is_told(perform, signal, kind, code):
+async def test_death_by_signal_is_told(perform, monkeypatch, signal, kills, kind, code):
+    """137 is told as out of memory where the kernel has killed something for that meanwhile, or does not say."""
+    told = iter(kills)
+    monkeypatch.setattr("apps.executors.memory.kills", lambda: next(told))
     error = (await perform(["sh", "-c", f"kill -{signal} $$"])).error
     assert (error.type, error.exit_code) == (kind, code)
     assert ("memory" in error.message) == (kind == "oom")
@@ -154,6 +164,12 @@ async def test_death_by_signal_is_told(perform, signal, kind, code):
 async def test_what_cannot_be_started_is_not_tried_again(perform, command):
     error = (await perform(command)).error
     assert (error.type, error.retryable) == ("invalid", False)
+
+
+def test_the_kernel_tells_how_often_memory_ran_out():
+    before = memory.kills()
+    assert isinstance(before, int)
+    assert memory.ran_out(before - 1) is True
 
 
 async def test_a_script_without_its_interpreter_is_not_tried_again(perform, tmp_path):

@@ -95,12 +95,15 @@ async def test_sys_exit_is_an_exception_like_others(run):
 @pytest.mark.parametrize(
     ("name", "given", "type_", "words"),
     [
-        ("dying", {"number": signal.SIGKILL}, "oom", "9"),
-        ("dying", {"number": signal.SIGSEGV}, "error", "11"),
-        ("leaving", {"code": 7}, "error", "7"),
+        ("dying", {"number": signal.SIGKILL}, "oom", "memory"),
+        ("dying", {"number": signal.SIGKILL}, "error", "signal 9"),
+        ("dying", {"number": signal.SIGSEGV}, "error", "signal 11"),
+        ("leaving", {"code": 7}, "error", "code 7"),
     ],
 )
-async def test_a_child_that_dies_is_named_and_replaced(run, name, given, type_, words):
+async def test_a_child_that_dies_is_named_and_replaced(run, monkeypatch, name, given, type_, words):
+    counted = iter([1, 2] if type_ == "oom" else [1, 1])
+    monkeypatch.setattr("apps.executors.memory.kills", lambda: next(counted, 2))
     error = (await run(f"crew_reports.{name}", **given)).error
     assert (error.type, error.retryable) == (type_, True)
     assert words in error.message

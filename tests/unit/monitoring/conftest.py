@@ -4,7 +4,7 @@ import pytest
 from opentelemetry import trace
 
 from apps.monitoring.tracing import provider as provider_module
-from tests.unit.monitoring.receiver import Receiver
+from tests.support.receiver import Receiver
 
 
 @pytest.fixture(scope="session")

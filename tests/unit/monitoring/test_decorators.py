@@ -6,7 +6,7 @@ import pytest
 from opentelemetry import trace
 
 from apps.monitoring.tracing import trace_function, trace_step, trace_workflow
-from tests.unit.monitoring.receiver import attributes
+from tests.support.receiver import attributes
 
 ERROR, UNSET = 2, 0
 

@@ -80,7 +80,7 @@ def test_whoever_needs_another_waits_until_it_is_ready():
             condition = how["condition"]
             assert other in SERVICES, name
             if condition == "service_completed_successfully":
-                assert other == "migrate"
+                assert other in ("migrate", "alertmanager-config")
             else:
                 assert condition == "service_healthy"
                 built = SERVICES[other].get("build")
@@ -115,6 +115,21 @@ def test_prometheus_asks_where_compose_listens():
                    *config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]):  # fmt: skip
         assert target.split(":")[0] in SERVICES
     assert "0.0.0.0" in DOCKERFILE
+
+
+def test_alertmanager_reads_what_the_platform_writes_for_it():
+    written, read = SERVICES["alertmanager-config"], SERVICES["alertmanager"]
+    path = written["command"][-1]
+    assert f"--config.file={path}" in read["command"]
+    (volume,) = written["volumes"]
+    assert f"{volume}:ro" in read["volumes"]
+    assert Path(path).parent == Path(volume.split(":")[1])
+    assert "/run/alertmanager\n" in DOCKERFILE
+    assert read["group_add"] == re.findall(r"--gid (\d+) platform", DOCKERFILE)
+
+
+def test_compose_waits_for_a_server_that_is_ready():
+    assert "/monitoring/health/ready" in str(SERVICES["server"]["healthcheck"]["test"])
 
 
 def test_the_image_runs_as_nobody_in_particular_and_in_production():

@@ -12,7 +12,7 @@ from apps.executors.types import StepCall, StepError, StepResult
 from apps.monitoring.receivers import on_committed
 from apps.monitoring.tracing import around_attempt, trace_function
 from apps.monitoring.tracing import provider as provider_module
-from tests.unit.monitoring.receiver import attributes
+from tests.support.receiver import attributes
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 START = datetime(2025, 1, 31, 12, 0, 0, 250_001, tzinfo=UTC)
@@ -29,7 +29,8 @@ def call(step="fetch", attempt=1, **values):
 def closed(**values):
     given = {
         "trace_id": TRACE, "workflow_slug": "report", "execution_id": "e1", "status": "completed",
-        "started_at": START, "finished_at": START + timedelta(seconds=3),
+        "started_at": START, "finished_at": START + timedelta(seconds=3), "parent_execution_id": None,
+        "trace_parent": "",
     }  # fmt: skip
     return SimpleNamespace(**{**given, **values})
 
@@ -80,6 +81,21 @@ def test_an_attempt_that_is_broken_off_says_so(receiver, received):
     with pytest.raises(KeyboardInterrupt), around_attempt(call("broken"), TRACE):
         raise KeyboardInterrupt
     assert attributes(received()["run_step broken"])["error.type"] == "KeyboardInterrupt"
+
+
+def test_executions_of_one_trace_have_spans_of_their_own(receiver, received):
+    """A request that starts two, and a step that starts another workflow: one trace, no span id twice."""
+    asked = "b7ad6b7169203331"
+    for name, parent, request in (("parent", None, asked), ("child", "parent", ""), ("other", None, "")):
+        given = {"execution_id": name, "parent_execution_id": parent, "trace_parent": request}
+        on_committed(None, closed=[closed(workflow_slug=name, **given)])
+    spans = received()
+    run, child, other = (spans[f"RUN {name}"] for name in ("parent", "child", "other"))
+    assert {span.trace_id.hex() for span in (run, child, other)} == {TRACE}
+    assert len({span.span_id for span in (run, child, other)}) == 3
+    assert child.parent_span_id == run.span_id
+    assert run.parent_span_id.hex() == asked
+    assert other.parent_span_id == b""
 
 
 @pytest.mark.parametrize(

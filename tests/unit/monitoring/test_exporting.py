@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from apps.monitoring.tracing.exporting import Door, ExporterState
 from apps.monitoring.tracing.provider import is_insecure
-from tests.unit.monitoring.receiver import Receiver, attributes
+from tests.support.receiver import Receiver, attributes
 
 PROGRAM = """
 import sys, time

@@ -7,11 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import promql_parser
 import pytest
 import yaml
+from django.core.management import CommandError, call_command
 from prometheus_client import REGISTRY
 
 from apps.monitoring import families
+from orchestration.environment import UnsafeEnvironment, read
 
 ROOT = Path(__file__).resolve().parents[3]
 MONITORING = ROOT / "monitoring"
@@ -110,6 +113,7 @@ def test_every_expression_parses(tmp_path):
     rules = []
     for number, (_, expression) in enumerate(expressions()):
         plain = re.sub("|".join(map(re.escape, replaced)), lambda found: replaced[found[0]], expression)
+        promql_parser.parse(plain)  # raises ValueError
         rules.append({"record": f"r{number}", "expr": plain})
     path = tmp_path / "expressions.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
@@ -165,6 +169,57 @@ def test_alertmanager_sends_by_severity(labels, receiver):
 
 def test_alertmanager_reads_its_file():
     assert "SUCCESS" in run(tool("amtool"), "check-config", str(MONITORING / "alertmanager.yml"))
+
+
+def destinations_of(tmp_path, settings, **values):
+    """Alertmanager's file for these destinations, and its receivers by name; amtool has found nothing wrong."""
+    settings.ENV = settings.ENV.model_copy(update=read(values).model_dump(include=set(values)))
+    path = tmp_path / "alertmanager.yml"
+    call_command("alertmanager_config", str(path))
+    assert "SUCCESS" in run(tool("amtool"), "check-config", str(path))
+    return path, yaml.safe_load(path.read_text())
+
+
+def test_an_operators_destinations_are_written_into_alertmanagers_file(tmp_path, settings):
+    path, config = destinations_of(
+        tmp_path, settings, ALERT_PAGER="https://pager.example/hook,mailto:ops@example.com",
+        ALERT_OPERATORS="slack:https://hooks.slack.com/services/T/B/x", EMAIL_HOST="smtp.example.com",
+        EMAIL_FROM="alerts@example.com", EMAIL_HOST_USER="alerts", EMAIL_HOST_PASSWORD="secret",
+    )  # fmt: skip
+    receivers = {one["name"]: one for one in config["receivers"]}
+    assert receivers["pager"]["webhook_configs"][0]["url"] == "https://pager.example/hook"
+    assert receivers["pager"]["email_configs"][0]["to"] == "ops@example.com"
+    assert receivers["operators"]["slack_configs"][0]["api_url"] == "https://hooks.slack.com/services/T/B/x"
+    assert set(receivers["watchdog"]) == {"name"}
+    assert config["global"]["smtp_smarthost"] == "smtp.example.com:587"
+    committed = load("alertmanager.yml")
+    assert (config["route"], config["inhibit_rules"]) == (committed["route"], committed["inhibit_rules"])
+    assert "127.0.0.1" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o640
+    for labels, receiver in ((["severity=critical"], "pager"), (["severity=info"], "operators")):
+        command = ("config", "routes", "test", f"--config.file={path}", "alertname=X", *labels)
+        assert run(tool("amtool"), *command).strip() == receiver
+
+
+def test_who_is_told_by_nobody_is_named(tmp_path, settings, capsys):
+    destinations_of(tmp_path, settings, ALERT_PAGER="https://pager.example/hook")
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "operators: nobody is told; name somebody in ALERT_OPERATORS",
+        "watchdog: nobody is told; name somebody in ALERT_WATCHDOG",
+    ]
+
+
+def test_mail_without_a_server_is_refused(tmp_path, settings):
+    with pytest.raises(CommandError, match="set EMAIL_HOST"):
+        destinations_of(tmp_path, settings, ALERT_PAGER="mailto:ops@example.com")
+
+
+@pytest.mark.parametrize("wrong", ["ops", "slack:#ops", "mailto:ops", "ftp://x/secret", "https://"])
+def test_a_destination_that_is_none_is_refused_by_its_setting_and_not_shown(wrong):
+    with pytest.raises(UnsafeEnvironment, match=r"ALERT_OPERATORS=\(not shown\): .*number 2") as refused:
+        read({"ALERT_OPERATORS": f"https://fine.example/secret,{wrong}"})
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)

@@ -22,7 +22,7 @@ from apps.workflows.engine import breaker as rules
 from apps.workflows.engine.breaker import WAITS, Call, Counted, Policy, State
 from apps.workflows.engine.graph import Breaker, Graph
 from apps.workflows.engine.states import Status
-from apps.workflows.engine.types import Accept, Completed, Deferred, Failed, Happening, Unperformed
+from apps.workflows.engine.types import Accept, Completed, Deferred, Failed, Happening, Lost, Unperformed
 from apps.workflows.models import BreakerCall, BreakerMove, CircuitBreaker, Task
 from apps.workflows.services.ledger.unit import Unit, unit_of
 
@@ -33,6 +33,7 @@ AT_ONCE = 1000  # calls counted, and tasks woken, in one transaction
 SUCCESS, FAILURE, REFUSED = "success", "failure", "refused"
 _MOVING = ("state", "since", "reason", "probe_at", "probe", "half_since")
 _COUNTING = ("calls", "failures", "calls_before", "failures_before")
+_LOST = {"type": "lost"}
 _TOTALS = {State.OPEN: "opened_total", State.HALF_OPEN: "half_opened_total", State.CLOSED: "closed_total"}
 
 
@@ -96,10 +97,12 @@ def note(told: Iterable[Told]) -> frozenset[str]:
     """
     calls: list[BreakerCall] = []
     for guards, task, happening in told:
-        if not isinstance(happening, Completed | Failed):
+        if not isinstance(happening, Completed | Failed | Lost):
             continue  # it says nothing about what the breaker guards
-        error = None if isinstance(happening, Completed) else happening.error
+        error = None if isinstance(happening, Completed) else _LOST if isinstance(happening, Lost) else happening.error
         for guard in guards:
+            if isinstance(happening, Lost) and not rules.outcome_of(guard, _LOST)[0]:
+                continue  # how the call ended is not known, and whether its performer lives is not what this guards
             failed, conclusive = rules.outcome_of(guard, error)
             kind = str(error.get("type"))[:40] if failed and error else ""
             calls.append(

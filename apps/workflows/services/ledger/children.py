@@ -44,6 +44,7 @@ class Origin:
     trigger: Trigger = Trigger.CALLER
     by: User | None = None
     trace_id: str = ""
+    trace_parent: str = ""
     parent_task: UUID | None = None
     schedule: Schedule | None = None
     scheduled_for: datetime | None = None
@@ -72,6 +73,7 @@ def new_execution(
         revision=0,
         priority=priority,
         trace_id=origin.trace_id,
+        trace_parent=origin.trace_parent,
         state=state,
         parent_task=origin.parent_task,
         concurrency_key=key,

@@ -241,4 +241,6 @@ def closed(row: sql.ExecutionRow) -> signals.Closed:
         status=row.state.status.value,
         started_at=row.state.started_at,
         finished_at=row.state.finished_at,
+        parent_execution_id=execution_of(row.parent_task) if row.parent_task else None,
+        trace_parent=row.trace_parent,
     )

@@ -178,9 +178,11 @@ async def test_what_a_dagger_engine_cannot_do(dagger, engine, volumes):
     assert (error.type, error.retryable) == ("invalid", False)
     error = (await dagger.run("true", network="none")).error
     assert (error.type, error.retryable) == ("refused", False)
+    for limits in ({"cpu": "1"}, {"memory": "512M"}, {"cpu": "1", "memory": "512M"}):
+        error = (await dagger.run("true", resources=limits)).error
+        assert (error.type, error.retryable) == ("refused", False)
+        assert all(f"`resources.{name}`" in error.message for name in limits)
     assert engine.ran == []
-    assert (await dagger.run("true", resources={"cpu": "1", "memory": "512M"})).error is None
-    assert "`resources` are not enforced" in dagger.sink.text("stderr")
 
 
 async def test_the_sdk_changes_neither_logging_nor_tracing_of_the_process(dagger, engine, monkeypatch):

@@ -31,7 +31,7 @@ BIRTH = {
     "workflow_id": "uuid", "version_id": "uuid", "priority": "smallint", "inputs": "jsonb", "trace_id": "text",
     "trigger": "text", "origin_id": "uuid", "parent_task_id": "uuid", "concurrency_key": "text",
     "schedule_id": "uuid", "scheduled_for": "timestamptz", "requested_by_id": "uuid", "created_at": "timestamptz",
-    "signals": "jsonb", "counted": "bool",
+    "signals": "jsonb", "counted": "bool", "trace_parent": "text",
 }  # fmt: skip
 EVENT = {"execution_id": "uuid", "seq": "bigint", "type": "text", "step_id": "text", "data": "jsonb"}
 LOG = {"task_id": "uuid", "fence": "bigint", "number": "int", "stream": "text", "text": "text"}
@@ -90,7 +90,7 @@ def birth(row: ExecutionRow, at: datetime) -> tuple[Any, ...]:
     return (
         row.workflow_id, row.version_id, row.priority, first.inputs, row.trace_id, first.trigger, first.origin,
         row.parent_task, row.concurrency_key, first.schedule, first.scheduled_for, first.requested_by, at, {},
-        False,
+        False, row.trace_parent,
     )  # fmt: skip
 
 

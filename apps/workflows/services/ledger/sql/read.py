@@ -43,7 +43,7 @@ _TASK_STATE = (
 
 _EXECUTION = (
     "SELECT id, revision, workflow_id, version_id, seq, priority, trace_id, parent_task_id, concurrency_key,"
-    f" {_EXECUTION_STATE} FROM workflows_execution"
+    f" {_EXECUTION_STATE}, trace_parent FROM workflows_execution"
 )
 
 
@@ -53,7 +53,7 @@ _NOTHING: Mapping[UUID, int] = {}
 def _execution(row: Sequence[Any]) -> ExecutionRow:
     identity, revision, workflow, version, seq, priority, trace, parent, key = row[:9]
     status, total, opened, failed, points, percent, message, ready, deadline, cancel = row[9:19]
-    started, finished, error, held, owes = row[19:]
+    started, finished, error, held, owes, trace_parent = row[19:]
     state = ExecutionState(
         status=STATUS[status],
         tasks_total=total,
@@ -83,6 +83,7 @@ def _execution(row: Sequence[Any]) -> ExecutionRow:
         uuid_out(parent) if parent else None,
         key,
         was=state,
+        trace_parent=trace_parent,
     )
 
 

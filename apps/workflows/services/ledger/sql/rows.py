@@ -46,6 +46,7 @@ class ExecutionRow:
     concurrency_key: str = ""
     birth: Birth | None = None
     was: ExecutionState | None = None
+    trace_parent: str = ""
 
     @property
     def rank(self) -> datetime | None:

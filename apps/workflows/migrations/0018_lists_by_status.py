@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workflows', '0016_artifacts'),
+        ('workflows', '0017_executions_know_the_span_that_asked'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent import futures
+from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -11,26 +12,26 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     """`spans` by name; `answer` may be replaced by a pause, for a collector that hangs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.batches = []
+        self.batches: list[Any] = []
         self.delay = 0.0
-        self._server = grpc.server(futures.ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        self._server = grpc.server(futures.ThreadPoolExecutor(2))  # type: ignore[no-untyped-call]
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
 
-    def Export(self, request, context):
+    def Export(self, request: Any, context: Any) -> Any:
         time.sleep(self.delay)
         with self._lock:
             self.batches.append(request)
         return trace_service_pb2.ExportTraceServiceResponse()
 
     @property
-    def endpoint(self):
+    def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def spans(self):
+    def spans(self) -> dict[str, Any]:
         """Every span received, by name; the last of a name wins."""
         with self._lock:
             return {
@@ -41,25 +42,25 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
                 for span in scope.spans
             }
 
-    def resources(self):
+    def resources(self) -> list[dict[str, Any]]:
         """The attributes of every resource that sent spans."""
         with self._lock:
             return [attributes(part.resource) for batch in self.batches for part in batch.resource_spans]
 
-    def text(self):
+    def text(self) -> str:
         """Everything received, as text to look for what must not be in it."""
         with self._lock:
             return "".join(map(str, self.batches))
 
-    def clear(self):
+    def clear(self) -> None:
         with self._lock:
             self.batches = []
 
-    def stop(self):
+    def stop(self) -> None:
         self._server.stop(0)
 
 
-def attributes(holder):
+def attributes(holder: Any) -> dict[str, Any]:
     """The attributes of a span, an event or a resource."""
     return {
         pair.key: getattr(pair.value, pair.value.WhichOneof("value")) if pair.value.WhichOneof("value") else None
