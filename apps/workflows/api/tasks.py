@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet, Subquery
+from django.db.models import Prefetch, QuerySet
 from django_filters.filters import CharFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
@@ -18,7 +18,8 @@ from apps.core.errors import Invalid
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import STATUSES, UUID, priority_of, started
 from apps.workflows.api.gate import GatedViewSet, callers_trace
-from apps.workflows.models import Execution, Task, Workflow
+from apps.workflows.models import Execution, Task
+from apps.workflows.selectors.relations import of_workflow
 from apps.workflows.selectors.why import why
 from apps.workflows.services import adhoc, approvals, priorities
 
@@ -38,7 +39,7 @@ class TaskFilter(FilterSet):
 
     def of_workflow(self, rows: QuerySet[Task], _name: str, slug: str) -> QuerySet[Task]:
         """Those of the workflow of this id."""
-        return rows.filter(execution__workflow=Subquery(Workflow.objects.filter(slug=slug).values("pk")[:1]))
+        return of_workflow(rows, slug)
 
 
 class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GatedViewSet):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict
 from uuid import UUID
 
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, UUIDField
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery, UUIDField
 from django.db.models.functions import Substr
 
 from apps.accounts.permissions import Permission
@@ -14,6 +14,7 @@ from apps.workflows.models import Execution, Task, Workflow, WorkflowVersion
 
 MAX_CHILDREN = 100
 MOST = 1000
+FEW = 5000  # tasks that are found and sorted in a moment
 # Of a tracker's execution: the platform has nothing that it could hold back, signal or do again.
 _OF_A_TRACKER = frozenset({"cancel"})
 
@@ -82,6 +83,20 @@ def _children(user: Any, which: Q) -> list[Child]:
 def last_whole_step(execution: UUID) -> UUID:
     """The last id that the task of a whole step of an execution can have; those of items come behind."""
     return UUID(int=execution.int | (1 << STEP_BITS) - 1)
+
+
+def of_workflow(rows: QuerySet[Task], slug: str) -> QuerySet[Task]:
+    """Those tasks that are of this workflow, whose newest stand first in a list.
+
+    Few are found by its executions and sorted. Of many a list wants the newest alone: in its order each task is
+    asked for its workflow, from the newest execution on.
+    """
+    executions = Execution.objects.filter(workflow=Subquery(Workflow.objects.filter(slug=slug).values("pk")[:1]))
+    newest = list(executions.order_by("-pk").values_list("pk", "tasks_total")[: MOST + 1])
+    if len(newest) <= MOST and sum(count for _, count in newest) <= FEW:
+        return rows.filter(execution__in=[key for key, _ in newest])
+    last = UUID(int=newest[0][0].int | (1 << ORDINAL_BITS) - 1)
+    return rows.filter(Exists(executions.filter(pk=OuterRef("execution_id"))), pk__lte=last)
 
 
 def whole_steps(execution: UUID) -> QuerySet[Task]:
