@@ -76,13 +76,18 @@ function apply(frame) {
 
 let fetched = 0;
 let timer = 0;
+let fetching = false;
+let outdated = false; // what is being fetched may be older than what was told meanwhile
 
 function refresh() {
-  if (timer) return;
-  timer = setTimeout(load, Math.max(150, fetched + REFRESH_MS - Date.now()));
+  if (fetching) outdated = true;
+  else if (!timer) timer = setTimeout(load, Math.max(150, fetched + REFRESH_MS - Date.now()));
 }
 
 async function load() {
+  timer = 0;
+  fetching = true;
+  outdated = false;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (answer.redirected) return location.reload(); // the session has ended: the login page is next
@@ -102,7 +107,8 @@ async function load() {
     // no network for the moment: the next poll or event tries again
   } finally {
     fetched = Date.now();
-    timer = 0;
+    fetching = false;
+    if (outdated) refresh();
   }
 }
 

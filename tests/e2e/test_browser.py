@@ -88,3 +88,30 @@ def test_cancel_in_the_page_stops_the_execution(page, installation):
     page.get_by_role("button", name="Cancel").click()
     assert ended(client, execution)["status"] == "cancelled"
     expect(page.get_by_label("progress of the execution")).to_have_attribute("data-status", "cancelled")
+
+
+def test_a_page_fetched_before_the_end_and_answered_after_it_is_fetched_again(page, installation):
+    client = installation.client()
+    steps = [
+        {"id": "first", "python": {"call": "builtin.sleep", "with": {"seconds": 2}}},
+        {"id": "long", "depends_on": ["first"], "python": {"call": "builtin.sleep", "with": {"seconds": 60}}},
+    ]
+    execution = execute(client, {"name": "Overtaken", "steps": steps})
+    late = []
+
+    def answer_late(route):
+        if route.request.resource_type != "fetch" or late:
+            route.continue_()
+            return
+        late.append(route.fetch())
+        client.post(f"/executions/{execution}/cancel")
+        ended(client, execution)
+        page.wait_for_timeout(1500)  # the socket has told of the end by now
+        route.fulfill(response=late[0])
+
+    page.route(f"**/ui/executions/{execution}", answer_late)
+    page.goto(f"{installation.base}/ui/executions/{execution}")
+    bar = page.get_by_label("progress of the execution")
+    expect(page.locator("#journal")).to_contain_text("execution.cancelled")
+    expect(bar).to_have_attribute("data-status", "cancelled")
+    assert 'data-status="in_progress"' in late[0].text()
