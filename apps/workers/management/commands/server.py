@@ -1,12 +1,15 @@
 """`manage.py server`: the HTTP and WebSocket server of this installation, and nothing else."""
 
+from importlib import import_module
 from typing import Any
 
 import daphne.server
 from daphne.cli import CommandLineInterface
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import get_resolver
 
+from apps.core import heap
 from apps.workers.door import BoundedFactory
 from apps.workers.processes import alone, end_with_parent, port_is_free
 
@@ -35,6 +38,9 @@ class Command(BaseCommand):
                 "share rate limits and tickets, or stop the other"
             )
         daphne.server.HTTPFactory = BoundedFactory  # type: ignore[attr-defined]  # it has no other way to be told
+        import_module("orchestration.asgi")
+        _ = get_resolver().url_patterns  # else the first request imports all views
+        heap.settle()
         CommandLineInterface().run(
             ["--bind", host, "--port", str(port), "--no-server-name", "-v", "0", "--http-timeout", "120",
              "--websocket_timeout", "-1", "--application-close-timeout", "5", "orchestration.asgi:application"]

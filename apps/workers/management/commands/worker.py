@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.core import heap
 from apps.workers.ledger import Settings
 from apps.workers.loop import Worker
 from apps.workers.processes import end_with_parent
@@ -49,6 +50,7 @@ class Command(BaseCommand):
                 labels=labels,
             )
         )
+        heap.settle()
         asyncio.run(worker.run())
 
 
