@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet, Subquery
+from django.db.models import QuerySet
 from django_filters.filters import CharFilter, IsoDateTimeFilter, MultipleChoiceFilter, UUIDFilter
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
@@ -23,7 +23,7 @@ from apps.workflows.api import serializers
 from apps.workflows.api.artifacts import WrittenActions
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Event, Execution, Task, Trigger, Workflow
-from apps.workflows.selectors.relations import for_a_page, of_parent, of_step, with_parents
+from apps.workflows.selectors.relations import for_a_page, key_of, of_parent, of_step, with_parents
 from apps.workflows.selectors.why import why_execution
 from apps.workflows.services import executions, priorities
 
@@ -61,8 +61,8 @@ class ExecutionFilter(FilterSet):
         fields: list[str] = []
 
     def of_workflow(self, rows: QuerySet[Execution], _name: str, slug: str) -> QuerySet[Execution]:
-        """Those of the workflow of this id: by its key, so that an index has them in the order of the list."""
-        return rows.filter(workflow=Subquery(Workflow.objects.filter(slug=slug).values("pk")[:1]))
+        """Those of the workflow of this id."""
+        return rows.filter(workflow=key_of(slug))
 
     def of_parent(self, rows: QuerySet[Execution], _name: str, parent: uuid.UUID) -> QuerySet[Execution]:
         """Those that are steps of this execution, where the caller may read that."""
