@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from tests.support import postgres, redis
 from tests.support.server import PASSWORD, Servers, manage
+from tests.support.sockets import closed
 
 BOUND = 5.0  # seconds
 PATIENCE = 60.0
@@ -155,15 +155,6 @@ def made(servers, admin):
     return victims
 
 
-async def closed(link):
-    frames = []
-    try:
-        while True:
-            frames.append(json.loads(await asyncio.wait_for(link.recv(), PATIENCE)))
-    except ConnectionClosed as end:
-        return time.monotonic(), end.rcvd and end.rcvd.code, frames
-
-
 def refused_after(victim):
     """(seconds until REST says no, what it says), and what was asked."""
     began = time.monotonic()
@@ -206,7 +197,7 @@ async def test_a4_what_each_way_of_ending_access_takes_on_rest_and_sockets(serve
             links[way] = await stack.enter_async_context(connect(url, additional_headers=person.header))
             assert json.loads(await links[way].recv())["type"] == "snapshot", way
         control = links.pop("control")
-        closing = {way: asyncio.create_task(closed(link)) for way, link in links.items()}
+        closing = {way: asyncio.create_task(closed(link, PATIENCE)) for way, link in links.items()}
         await asyncio.sleep(1.5)  # longer than a sweep: all of them may watch
         assert not [way for way, task in closing.items() if task.done()]
         rows = await asyncio.gather(*(ending(servers, admin, way, victims[way], closing[way]) for way in WAYS))

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import struct
-import time
 
 import psutil
 import pytest
@@ -13,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.test_live import PATIENCE, hello, prepared, reports, server  # noqa: F401
+from tests.support.sockets import closed
 
 # --- frames that are wrong --------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ async def test_a18_a_real_socket_is_closed_by_the_code_that_the_frame_deserves(s
             assert json.loads(await link.recv())["type"] == "snapshot"
             with contextlib.suppress(ConnectionClosed):
                 await link.send(frame)
-            _, code, frames = await closed(link)
+            _, code, frames = await closed(link, PATIENCE)
         found[name] = code
         assert [told["type"] for told in frames] == ["error"], name
     assert found == {name: code for name, (_, code) in WRONG.items()}
@@ -136,16 +136,6 @@ def told(server, pieces):  # noqa: F811
     return json.loads(server.python("\n".join([IMPORTS, "found = []", *pieces, "print(json.dumps(found))"])))
 
 
-async def closed(link):
-    """When and how the socket was closed, and what came before that."""
-    frames = []
-    try:
-        while True:
-            frames.append(json.loads(await asyncio.wait_for(link.recv(), PATIENCE)))
-    except ConnectionClosed as end:
-        return time.monotonic(), end.rcvd and end.rcvd.code, frames
-
-
 async def test_a17_every_way_of_losing_the_right_closes_idle_and_busy_sockets(server):  # noqa: F811
     client, ways = server.client(), list(LOSSES.items())
     for number in range(len(ways)):
@@ -160,7 +150,7 @@ async def test_a17_every_way_of_losing_the_right_closes_idle_and_busy_sockets(se
             bearer = {"Authorization": f"Bearer {token}"}
             link = await connect(f"{server.sockets}/progress/ws?workflow_id=lost-{number}", additional_headers=bearer)
             assert json.loads(await link.recv())["type"] == "snapshot"
-            closing.append((number, asyncio.create_task(pinging(link) if busy else closed(link))))
+            closing.append((number, asyncio.create_task(pinging(link) if busy else closed(link, PATIENCE))))
     lost = await asyncio.to_thread(
         told, server, [LOSE.format(number=n, act=act) for n, (_, (act, _)) in enumerate(ways) if act]
     )
@@ -180,7 +170,7 @@ async def test_a17_every_way_of_losing_the_right_closes_idle_and_busy_sockets(se
         f"{server.sockets}/progress/ws", additional_headers={"Authorization": f"Bearer {client.token}"}
     )
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(closed(control), 3)  # who holds the right stays
+        await asyncio.wait_for(closed(control, PATIENCE), 3)  # who holds the right stays
 
 
 async def pinging(link):
@@ -194,6 +184,6 @@ async def pinging(link):
 
     saying = asyncio.create_task(pings())
     try:
-        return await closed(link)
+        return await closed(link, PATIENCE)
     finally:
         saying.cancel()
