@@ -1,5 +1,7 @@
 """The token that Prometheus scrapes with: it reads metrics, nothing else, and is renewed before it expires."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
@@ -21,6 +23,12 @@ def file(tmp_path):
     return tmp_path / "token"
 
 
+@pytest.fixture
+def sleeps(monkeypatch):
+    """Let the command, and it alone, sleep by `sleep`: other threads of the tests go on sleeping by the clock."""
+    return lambda sleep: monkeypatch.setattr(scrape_token, "time", SimpleNamespace(sleep=sleep))
+
+
 def bearer(file):
     return {"Authorization": f"Bearer {file.read_text()}"}
 
@@ -39,7 +47,7 @@ def test_others_find_a_whole_token_and_no_remains(file):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_it_is_renewed_well_before_it_expires(file, monkeypatch, settings):
+def test_it_is_renewed_well_before_it_expires(file, sleeps, settings):
     slept, seen = [], []
 
     def sleep(seconds):
@@ -48,7 +56,7 @@ def test_it_is_renewed_well_before_it_expires(file, monkeypatch, settings):
         if len(slept) == 3:
             raise Enough
 
-    monkeypatch.setattr(scrape_token.time, "sleep", sleep)
+    sleeps(sleep)
     with pytest.raises(Enough):
         call_command("scrape_token", str(file))
     assert len(set(seen)) == 3
@@ -56,21 +64,21 @@ def test_it_is_renewed_well_before_it_expires(file, monkeypatch, settings):
     assert RefreshFamily.objects.count() == 1
 
 
-def test_it_logs_in_again_when_its_sessions_were_ended(file, monkeypatch, anonymous):
+def test_it_logs_in_again_when_its_sessions_were_ended(file, sleeps, anonymous):
     def sleep(_):
         if RefreshFamily.objects.count() > 1:
             raise Enough
         tokens.revoke_all(User.objects.get(username="prometheus"))
 
-    monkeypatch.setattr(scrape_token.time, "sleep", sleep)
+    sleeps(sleep)
     with pytest.raises(Enough):
         call_command("scrape_token", str(file))
     assert anonymous.get("/monitoring/metrics", headers=bearer(file)).status_code == 200
 
 
-def test_it_outlives_the_database(file, monkeypatch, capsys):
+def test_it_outlives_the_database(file, sleeps, monkeypatch, capsys):
     answers = iter([OperationalError("down"), OperationalError("down"), Enough()])
-    monkeypatch.setattr(scrape_token.time, "sleep", lambda _: None)
+    sleeps(lambda _: None)
     monkeypatch.setattr(scrape_token.connection, "close", lambda: None)
 
     def rotate(_):
