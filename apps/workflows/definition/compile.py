@@ -119,7 +119,8 @@ def _breaker(given: CircuitBreaker) -> Breaker:
 
 
 def _spec(step: Step, written: Mapping[str, Any], ordinal: int, kind: str, config: Mapping[str, Any]) -> StepSpec:
-    requires, prefers = canonical(step.requires), canonical(step.prefers)
+    asked = step.requires if step.agent is None else [*step.requires, *step.agent.requires]
+    requires, prefers = canonical(asked), canonical(step.prefers)
     cache = step.cache
     return StepSpec(
         id=step.id,
@@ -142,7 +143,7 @@ def _spec(step: Step, written: Mapping[str, Any], ordinal: int, kind: str, confi
         cache=None if cache is None else CachePolicy(key=cache.key, ttl=cache.ttl_seconds, definition=_digest(written)),
         rate=None if step.rate_limit is None else Rate(**step.rate_limit.model_dump()),
         queue=step.queue,
-        lane=_lane(step.queue, requires, prefers),
+        lane=_lane(step.queue, requires, prefers, for_agents=kind == "agent"),
         requires=requires,
         prefers=prefers,
     )
@@ -153,11 +154,12 @@ def _digest(written: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _lane(queue: str, requires: tuple[str, ...], prefers: tuple[str, ...]) -> str:
-    """The key of a lane: the queue's name where nothing is asked of performers, else with a digest of what is."""
-    if not requires and not prefers:
+def _lane(queue: str, requires: tuple[str, ...], prefers: tuple[str, ...], *, for_agents: bool) -> str:
+    """The key of a lane: the queue's name where nothing is asked of workers, else with a digest of what is."""
+    if not requires and not prefers and not for_agents:
         return queue
-    return f"{queue[:47]}~{_digest({'requires': requires, 'prefers': prefers})[:16]}"
+    asked = {"requires": requires, "prefers": prefers, **({"kind": "agent"} if for_agents else {})}
+    return f"{queue[:47]}~{_digest(asked)[:16]}"
 
 
 def _steps_in(value: Any) -> frozenset[str]:

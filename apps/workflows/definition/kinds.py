@@ -58,7 +58,7 @@ def config_of(kind: str, step: Mapping[str, Any], container_config: Mapping[str,
             return _container(step, container_config)
         case "wait" | "approval" | "workflow":
             return dict(mapping(step[kind]))
-    return dict(mapping(mapping(step.get(ADDED)).get("with")))
+    return dict(mapping(mapping(step.get("agent" if kind == "agent" else ADDED)).get("with")))
 
 
 def written_at(

@@ -138,11 +138,11 @@ class Line:
         if self._performers is None:
             self._performers = list(live(self.now))
         lane = self._lane(task)
-        awake = [one for one in self._performers if not one.draining]
+        awake = [one for one in self._performers if one.kind == lane.kind and not one.draining]
         serving = [one for one in awake if one.queues is None or task.queue in one.queues]
-        able = {one.name: how for one in serving if (how := standing(lane, one.queues, one.labels))}
+        able = {one.name: how for one in serving if (how := standing(lane, one))}
         if not serving:
-            yield self._nobody(task, awake=len(awake))
+            yield self._nobody(task, lane, awake=len(awake))
         elif not able:
             yield self._labels(lane, serving)
         elif all(one.load >= one.slots for one in serving if one.name in able):
@@ -151,8 +151,11 @@ class Line:
             message = "whoever has room lacks what the step prefers, and takes it after some seconds in line"
             yield reason("preference", message, prefers=list(spec.prefers))
 
-    def _nobody(self, task: Task, *, awake: int) -> Reason:
-        draining = len(self._performers or ()) - awake
+    def _nobody(self, task: Task, lane: Lane, *, awake: int) -> Reason:
+        if lane.kind == "agent":
+            message = "no agent is live: register one (`POST /agents`), or start the program that claims as one"
+            return reason("no_performer", message, queue=task.queue, live=0, draining=0)
+        draining = sum(one.kind == lane.kind for one in self._performers or ()) - awake
         others = f"; {awake} live performers serve other queues" if awake else "; no performer is live"
         others += f", {draining} are draining" if draining else ""
         fix = "start a worker" if task.queue == "default" else f"start a worker for it (`worker --queues {task.queue}`)"
@@ -164,11 +167,12 @@ class Line:
         nearest, lacks = min(lacking.items(), key=lambda one: (len(one[1]), one[0]))
         nobody = [text for text in lane.requires if all(text in missing for missing in lacking.values())]
         shown = ", ".join(f"`{text}`" for text in nobody or lane.requires)
+        who = "an agent" if lane.kind == "agent" else "a worker"
         met = "which no live performer of the queue meets" if nobody else "which none of them meets together"
         whose = f"the nearest, {nearest}, lacks" if self._may_name else "the nearest lacks"
-        message = f"the step requires {shown}, {met}; {whose} {', '.join(f'`{text}`' for text in lacks)}: give a worker"
+        message = f"the step requires {shown}, {met}; {whose} {', '.join(f'`{text}`' for text in lacks)}: give"
         return reason(
-            "labels", f"{message} these labels, or change `requires`", requires=list(lane.requires), unmet=nobody,
+            "labels", f"{message} {who} these labels, or change `requires`", requires=list(lane.requires), unmet=nobody,
             lacks=lacks, performers=len(serving), **self._named("nearest", nearest),
         )  # fmt: skip
 
@@ -177,7 +181,7 @@ class Line:
         slots = sum(one.slots for one in able)
         message = (
             f"all {len(able):,} performers that could take it are full ({slots:,} slots), and {before:,} executions of "
-            "its workflow stand in line before it: wait, give it a higher priority, or start more workers"
+            f"its workflow stand in line before it: wait, give it a higher priority, or start more {able[0].kind}s"
         )
         full = [{"name": one.name, "load": one.load, "slots": one.slots} for one in able[:MAX_NAMED]]
         return reason(

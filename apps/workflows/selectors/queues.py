@@ -82,7 +82,7 @@ def _lane(lane: Lane, counted: tuple[int, int], takers: list[Performer]) -> Lane
         prefers=lane.prefers,
         ready=counted[0],
         running=counted[1],
-        performers=[one.name for one in takers if standing(lane, one.queues, one.labels)],
+        performers=[one.name for one in takers if standing(lane, one)],
     )
 
 

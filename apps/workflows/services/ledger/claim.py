@@ -36,6 +36,7 @@ class Wanted:
     owner: str
     slots: int
     lease_seconds: float
+    kind: str = "worker"
     queues: tuple[str, ...] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     idle: bool = True
@@ -71,7 +72,7 @@ class _Claim:
     def __init__(self, unit: Unit, wanted: Wanted, tripped: frozenset[str]) -> None:
         self.unit, self.wanted = unit, wanted
         self.breakers = breakers.Asking(unit, tripped)
-        self.lanes = lanes.served(wanted.queues, wanted.labels)
+        self.lanes = lanes.served(wanted)
         self.taken: list[tuple[UUID, str]] = []
         self._refused: Counter[str] = Counter()  # by rate limit
         self._alone = False  # it took a task that must be alone

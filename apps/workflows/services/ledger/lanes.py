@@ -1,14 +1,12 @@
 """Lanes: made when a definition is saved, served by performers whose labels hold, paused by queue."""
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.db import transaction
 
 from apps.workflows.engine.graph import Graph
 from apps.workflows.models import Lane
-from apps.workflows.selectors.lanes import standing
+from apps.workflows.selectors.lanes import Taker, standing
 from apps.workflows.services.ledger.sql import Lanes
 
 DEFAULT = "default"
@@ -47,7 +45,14 @@ def make(graph: Graph) -> None:
     paused = set(Lane.objects.filter(paused=True).values_list("queue", flat=True))
     Lane.objects.bulk_create(
         [
-            Lane(key=key, queue=s.queue, requires=list(s.requires), prefers=list(s.prefers), paused=s.queue in paused)
+            Lane(
+                key=key,
+                queue=s.queue,
+                kind="agent" if s.kind == "agent" else "worker",
+                requires=list(s.requires),
+                prefers=list(s.prefers),
+                paused=s.queue in paused,
+            )
             for key in sorted(missing)
             for s in (wanted[key],)
         ],
@@ -70,15 +75,14 @@ def forget() -> None:
     _memory.forget()
 
 
-def served(queues: Iterable[str] | None, own: Mapping[str, Any]) -> Lanes | None:
-    """The lanes that a performer of `queues` (None: all) with the labels `own` serves; None where it is all of them."""
-    rows = _memory.rows()
-    asked = None if queues is None else frozenset(queues)
-    first = [] if queues is None or DEFAULT not in queues else [DEFAULT]
+def served(taker: Taker) -> Lanes | None:
+    """The lanes that a performer serves; None where it is all of them."""
+    rows, queues, plain = _memory.rows(), taker.queues, taker.kind == "worker"
+    first = [DEFAULT] if plain and queues is not None and DEFAULT in queues else []
     later = []
-    everything = queues is None
+    everything = plain and queues is None
     for row in rows:
-        how = None if row.paused else standing(row, asked, own)
+        how = None if row.paused else standing(row, taker)
         if how is None:
             everything = False
             if row.key in first:
@@ -90,6 +94,8 @@ def served(queues: Iterable[str] | None, own: Mapping[str, Any]) -> Lanes | None
             first.append(row.key)
     if everything:
         return None
+    if not plain:
+        return Lanes(first=tuple(first), later=tuple(later))
     if queues is None and all(row.key != DEFAULT for row in rows):
         first.append(DEFAULT)
     # A queue that no definition has named yet has no lanes; its plain one is served all the same.
