@@ -11,6 +11,12 @@ from apps.accounts.permissions import Permission, holds_by_role, scope_of
 M = TypeVar("M", bound=models.Model)
 
 
+def sees_all(user: Any, permission: Permission) -> bool:
+    """Whether `user` has `permission` on every workflow, so that the gate leaves out nothing."""
+    scope = scope_of(user)
+    return holds_by_role(user, permission) and (scope is None or scope.workflows is None)
+
+
 class GatedQuerySet(models.QuerySet[M]):
     """Rows that belong to a workflow; `workflow_path` says by which lookup ('' for the workflow itself)."""
 
