@@ -45,7 +45,7 @@ async def given(call: StepCall) -> StepCall | StepError:
 
 async def left(claimed: ClaimedTask, call: StepCall, result: StepResult) -> StepResult:
     """The result, once the files of the attempt are kept and its outputs are small enough for a row."""
-    there = os.path.isdir(call.artifacts)  # noqa: PTH112 (twice as fast, for every step)
+    there = result.left_files and os.path.isdir(call.artifacts)  # noqa: PTH112 (twice as fast, for every step)
     if not there and _is_small(result.outputs, settings.ENV.OUTPUT_INLINE_BYTES):
         return result
     return await asyncio.to_thread(_connected, _left, claimed, call, result)
@@ -68,10 +68,17 @@ def _connected(act: Any, *values: Any) -> Any:
 # --- what an attempt is given ----------------------------------------------------------------------------------------
 
 
-def _refers(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return value.keys() == _REFERENCE or any(_refers(inner) for inner in value.values())
-    return isinstance(value, list | tuple) and any(_refers(inner) for inner in value)
+def _refers(config: Any) -> bool:
+    pending = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if value.keys() == _REFERENCE:
+                return True
+            pending += value.values()
+        elif isinstance(value, list | tuple):
+            pending += value
+    return False
 
 
 def _given(call: StepCall) -> StepCall | StepError:
