@@ -12,8 +12,10 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import CharField, QuerySet, UUIDField
 
 from apps.core.errors import Denied, Unauthenticated
+from apps.core.prepared import Parameter, Prepared
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
@@ -83,22 +85,31 @@ _SCOPE = "_scope"
 
 def _held(user: Any) -> tuple[frozenset[str], frozenset[str]]:
     """(roles, permissions) of `user`, read once for each user object (one query)."""
-    from apps.accounts.models import Role as RoleRow
-
     if user is None:
         user = AnonymousUser()
     held: tuple[frozenset[str], frozenset[str]] | None = getattr(user, _CACHE, None)
     if held is not None:
         return held
+    pairs: list[tuple[Any, ...]] = []
     if user.is_anonymous:
-        name = settings.ENV.ANONYMOUS_ROLE
-        rows = RoleRow.objects.filter(name=name) if name else None
-    else:
-        rows = RoleRow.objects.filter(users=user.pk) if user.is_active else None
-    pairs = list(rows.values_list("name", "permissions__code")) if rows is not None else []
+        if name := settings.ENV.ANONYMOUS_ROLE:
+            pairs = _OF_A_ROLE.rows(name=name)
+    elif user.is_active:
+        pairs = _OF_A_USER.rows(user=user.pk)
     held = _of_pairs(pairs)
     setattr(user, _CACHE, held)
     return held
+
+
+def _pairs(**of: Any) -> QuerySet[Any, Any]:
+    """The roles that are asked for with their permissions' codes: (name, code)."""
+    from apps.accounts.models import Role as RoleRow
+
+    return RoleRow.objects.filter(**of).values_list("name", "permissions__code")
+
+
+_OF_A_USER = Prepared(lambda: _pairs(users=Parameter("user", UUIDField())))
+_OF_A_ROLE = Prepared(lambda: _pairs(name=Parameter("name", CharField())))
 
 
 def know(users: Iterable["User"]) -> None:
@@ -116,7 +127,7 @@ def know(users: Iterable["User"]) -> None:
         setattr(user, _CACHE, _of_pairs(pairs[key]))
 
 
-def _of_pairs(pairs: Collection[tuple[str, str | None]]) -> tuple[frozenset[str], frozenset[str]]:
+def _of_pairs(pairs: Collection[tuple[Any, ...]]) -> tuple[frozenset[str], frozenset[str]]:
     roles = frozenset(name for name, _ in pairs)
     return roles, (_ALL if Role.ADMIN in roles else frozenset(code for _, code in pairs if code))
 

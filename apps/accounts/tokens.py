@@ -20,7 +20,7 @@ import jwt
 from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import BigIntegerField, Exists, F, OuterRef, QuerySet, UUIDField
 from django.utils import timezone
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
@@ -29,6 +29,7 @@ from rest_framework_simplejwt.tokens import Token
 from apps.accounts.audit import record
 from apps.accounts.models import RefreshFamily, RefreshToken, User
 from apps.core.errors import Unauthenticated
+from apps.core.prepared import Parameter, Prepared
 
 ALGORITHM = "HS256"
 ISSUER = "ai-orchestration-platform"
@@ -173,11 +174,20 @@ def user_of(claims: Claims) -> User:
 
     Raises `Unauthenticated`.
     """
-    live = RefreshFamily.objects.filter(pk=claims.family_id, user=OuterRef("pk"), revoked_at=None)
-    user = User.objects.filter(Exists(live), pk=claims.user_id, is_active=True, token_version=claims.version).first()
+    user = _HOLDER.first(user=claims.user_id, version=claims.version, family=claims.family_id)
     if user is None:
         raise _invalid()
     return user
+
+
+def _holders() -> QuerySet[User]:
+    family = Parameter("family", UUIDField())
+    live = RefreshFamily.objects.filter(pk=family, user=OuterRef("pk"), revoked_at=None)
+    version = Parameter("version", BigIntegerField())
+    return User.objects.filter(Exists(live), pk=Parameter("user", UUIDField()), is_active=True, token_version=version)
+
+
+_HOLDER = Prepared(_holders)
 
 
 def users_of(claims: Collection[Claims]) -> dict[Claims, User]:

@@ -113,8 +113,7 @@ def _rows(user: Any, row: Execution, tasks: list[Task]) -> list[Row]:
     silent = [task for task in tasks if task.status not in TERMINAL and task.status != Status.IN_PROGRESS]
     reasons = reasons_of(user, row, silent[:MAX_EXPLAINED]) if silent else {}
     many = [task for task in tasks if task.items][:MAX_MANY]
-    told = ("step_id", "items", "met", "waiting_on", "waiting_for")
-    counts = progress.items_of(row, [{name: getattr(task, name) for name in told} for task in tasks])
+    counts = progress.items_of(row, tasks)
     items = overview.items(row, many, MAX_ITEMS, MAX_ITEMS)
     return [
         Row(

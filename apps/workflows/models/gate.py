@@ -14,6 +14,12 @@ from apps.accounts.permissions import Permission, holds_by_role, scope_of
 M = TypeVar("M", bound=models.Model)
 
 
+def sees_all(user: Any, permission: Permission) -> bool:
+    """Whether `user` has `permission` on every workflow, so that the gate leaves out nothing."""
+    scope = scope_of(user)
+    return holds_by_role(user, permission) and (scope is None or scope.workflows is None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
     """How things of one kind are owned and shared: their rows, the rows of grants on them, and what can be granted.

@@ -106,7 +106,12 @@ def of_workflow(rows: QuerySet[Task], slug: str) -> QuerySet[Task]:
 
 def whole_steps(execution: UUID) -> QuerySet[Task]:
     """The tasks of an execution's steps without those of their items, in the order of the definition."""
-    return Task.objects.filter(execution=execution, pk__lte=last_whole_step(execution)).order_by("pk")
+    return steps_until(execution, last_whole_step(execution))
+
+
+def steps_until(execution: Any, last: Any) -> QuerySet[Task]:
+    """As `whole_steps`, of an execution and its `last_whole_step`; either may be a `Parameter`."""
+    return Task.objects.filter(execution=execution, pk__lte=last).order_by("pk")
 
 
 def item_number(ordinal: int) -> int | None:

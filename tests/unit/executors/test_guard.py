@@ -64,11 +64,14 @@ def test_a27_a_killed_worker_leaves_no_process_and_no_directory(tmp_path):
         try:
             pids = {int(worker.stdout.readline()) for _ in range(3)}
             token = f"{next(tmp_path.glob('*-*')).name}/"
+
+            def children():
+                return {child.pid for child in psutil.Process(worker.pid).children()}
+
+            assert wait_until(lambda: len(children()) == 3)  # the guard itself bears no mark
             # by their mark: the command, its three sleeps (one of them nobody's child any more), the callable's child
-            assert wait_until(lambda: len(guard.marked(token)) >= 5)
-            children = {child.pid for child in psutil.Process(worker.pid).children()}
-            assert len(children) == 3  # the guard itself bears no mark
-            pids |= children | guard.marked(token)
+            assert wait_until(lambda: len(guard.marked(token)) >= 5 and len(children() & guard.marked(token)) == 2)
+            pids |= children() | guard.marked(token)
             assert len(pids) >= 6
             assert all(alive(pid) for pid in pids)
         finally:
