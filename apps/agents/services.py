@@ -52,7 +52,7 @@ def change(agent: Agent, changes: Mapping[str, Any]) -> Agent:
 @transaction.atomic
 def rotate(agent: Agent, *, by: User) -> tuple[Agent, str]:
     """A new credential; the one before is refused from now on. `by` answers for the new one. Raises `Denied`."""
-    row = Agent.objects.select_for_update().select_related("token").get(pk=agent.pk)
+    row = Agent.objects.select_for_update(of=("self",)).select_related("token").get(pk=agent.pk)
     before, (row.token, raw) = row.token, api_tokens.create_for_agent(row.name, by=by)
     row.updated_at = database_now()
     row.save(update_fields=["token", "updated_at"])
@@ -64,7 +64,7 @@ def rotate(agent: Agent, *, by: User) -> tuple[Agent, str]:
 @transaction.atomic
 def remove(agent: Agent) -> None:
     """Remove it and its credential; what it holds goes to others at once."""
-    row = Agent.objects.select_for_update().select_related("token").get(pk=agent.pk)
+    row = Agent.objects.select_for_update(of=("self",)).select_related("token").get(pk=agent.pk)
     token = row.token
     row.delete()
     if token is not None:

@@ -5,7 +5,6 @@ import threading
 import time
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.db import connections
 
 from apps.agents import services, waiting
@@ -19,7 +18,13 @@ SOON = 20.0  # generous: others load the machine
 
 
 def in_thread(function, *args, **kwargs):
-    return sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
+    def call():
+        try:
+            return function(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return asyncio.to_thread(call)
 
 
 @pytest.fixture(autouse=True)
@@ -130,4 +135,3 @@ def _silent(agent):
     from apps.agents import ledger
 
     ledger.arrive(agent)
-    connections.close_all()
