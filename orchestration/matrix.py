@@ -31,12 +31,13 @@ class Rule:
     - `mine`: what belongs to the caller's account; that of another is not there. `shares`: the workflow's owner, or
       `system:admin`, among those who may read it.
       Of a secret: its owner, or `system:admin`, among those who may use it.
+    - `agent`: the agent that the route names, by its own credential, and no account.
     - `account`: any account. `role`: by role alone. `lists`: any account, who is shown what he may see.
     - `object`: by role, by owning the workflow, or by a grant on it. `theirs`: besides, what is changed is the caller's
       own, or he holds `system:update`. `named`: as `object`; what is not there cannot be told from what is foreign.
     """
 
-    kind: Literal["open", "signed", "account", "mine", "role", "lists", "object", "theirs", "named", "shares"]
+    kind: Literal["open", "signed", "account", "mine", "role", "lists", "object", "theirs", "named", "shares", "agent"]
     permission: str = ""
     sees: str = ""
 
@@ -54,6 +55,10 @@ PROGRESS = _object(P.PROGRESS_READ, P.PROGRESS_READ)
 TASK, SIGNAL = _object(P.TASK_READ, P.TASK_READ), _object(P.TASK_EXECUTE)
 THEIRS = Rule(kind="theirs", permission=P.WORKFLOW_EXECUTE, sees=P.WORKFLOW_READ)
 WORKFLOWS, TASKS = Rule(kind="lists", permission=P.WORKFLOW_READ), Rule(kind="lists", permission=P.TASK_READ)
+AGENTS, ITSELF = Rule(kind="lists", permission=P.AGENT_READ), Rule(kind="agent")
+AGENT = _object(P.AGENT_READ, P.AGENT_READ)
+CHANGE_AGENT = _object(P.AGENT_UPDATE, P.AGENT_READ)
+SHARES_AGENT = Rule(kind="shares", permission=P.SYSTEM_ADMIN, sees=P.AGENT_READ)
 METRICS = Rule(kind="role", permission=P.MONITORING_READ)
 MONITORS = Rule(kind="role", permission=P.MONITORING_UPDATE)
 DOCS = Rule(kind="role", permission=P.WORKFLOW_READ)
@@ -162,6 +167,22 @@ ROUTES: Mapping[str, Rule] = {
     "GET /tasks/{id}/why": TASK,
     "POST /tasks/{id}/approve": _object(P.TASK_EXECUTE, P.TASK_READ),
     "POST /tasks/{id}/reject": _object(P.TASK_EXECUTE, P.TASK_READ),
+    "GET /agents": AGENTS,
+    "POST /agents": Rule(kind="role", permission=P.AGENT_CREATE),
+    "GET /agents/{id}": AGENT,
+    "PATCH /agents/{id}": CHANGE_AGENT,
+    "DELETE /agents/{id}": _object(P.AGENT_DELETE, P.AGENT_READ),
+    "POST /agents/{id}/rotate": CHANGE_AGENT,
+    "GET /agents/{id}/grants": SHARES_AGENT,
+    "PUT /agents/{id}/grants": SHARES_AGENT,
+    "DELETE /agents/{id}/grants": SHARES_AGENT,
+    "POST /agents/{id}/claim": ITSELF,
+    "POST /agents/{id}/heartbeat": ITSELF,
+    "POST /agents/{id}/tasks/{task_id}/progress": ITSELF,
+    "POST /agents/{id}/tasks/{task_id}/complete": ITSELF,
+    "POST /agents/{id}/tasks/{task_id}/fail": ITSELF,
+    "POST /agents/{id}/tasks/{task_id}/logs": ITSELF,
+    "POST /agents/{id}/tasks/{task_id}/artifacts": ITSELF,
     "GET /queues": OPERATED,
     "POST /queues/{name}/pause": OPERATE,
     "POST /queues/{name}/resume": OPERATE,
@@ -221,6 +242,10 @@ ADMIN: Mapping[str, tuple[P, tuple[str, ...]]] = {
     "workflows/schedule": (P.WORKFLOW_READ, _VIEW),
     "workflows/webhook": (P.WORKFLOW_READ, _VIEW),
     "workflows/performer": (P.SYSTEM_READ, _VIEW),
+    "agents/agent": (P.AGENT_READ, _VIEW),
+    "agents/agentgrouppermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
+    "agents/agentrolepermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
+    "agents/agentuserpermission": (P.SYSTEM_ADMIN, ("view", "add", "delete")),
     "workflows/lane": (P.SYSTEM_READ, _VIEW),
     "workflows/ratelimit": (P.SYSTEM_READ, _VIEW),
     "workflows/circuitbreaker": (P.MONITORING_READ, ("view", "change")),
@@ -255,8 +280,8 @@ def expected(rule: Rule, caller: str, relation: str) -> Answer:
         granted = relation == "read" and permission.endswith(":read")
         return permission in roles or relation in ("own", "shared") or granted
 
-    if rule.kind in ("account", "lists"):
-        return "yes"
+    if rule.kind in ("account", "lists", "agent"):
+        return "403" if rule.kind == "agent" else "yes"
     own = relation == "own"
     if rule.kind == "mine":
         return "yes" if own else "404"

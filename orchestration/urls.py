@@ -22,5 +22,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs", DocsView.as_view(), name="docs"),
     path("executions/<str:id>/logs/stream", LogStreamView.as_view(), name="execution-logs-stream"),
     path("", include("apps.workflows.api.urls")),
+    path("", include("apps.agents.api.urls")),
     path("", include("apps.web.urls")),
 ]

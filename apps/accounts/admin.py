@@ -253,8 +253,8 @@ class ApiTokenAdmin(PermissionModelAdmin):
     """API tokens: to see who has which, and to revoke them. They are made by their owners alone."""
 
     permissions: ClassVar[dict[str, P]] = {"view": P.SYSTEM_ADMIN, "delete": P.SYSTEM_ADMIN}
-    list_display = ("name", "owner", "scope", "reach", "created_at", "expires_at", "last_used_at")
-    list_filter = ("expires_at", "last_used_at", ("owner", admin.RelatedOnlyFieldListFilter))
+    list_display = ("name", "audience", "owner", "scope", "reach", "created_at", "expires_at", "last_used_at")
+    list_filter = ("audience", "expires_at", "last_used_at", ("owner", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("owner",)
     search_fields = ("name", "owner__username")
     fields = readonly_fields = list_display

@@ -2,6 +2,8 @@
 
 A token's rights are what both its scope and its owner hold at the moment of a request, so whatever is taken from the
 owner is taken from his tokens. It outlives a change of password; disabling or deleting the owner removes it.
+
+The credential of an agent is a token of another audience: it has no rights of its owner's and opens nothing on the API.
 """
 
 import hashlib
@@ -19,13 +21,13 @@ from apps.accounts.models import ApiToken, User
 from apps.accounts.permissions import OF_WORKFLOWS, Scope, permissions_of, require_person
 from apps.core.errors import Conflict, Denied, Invalid, Problem, Unauthenticated
 
-PREFIX = "aop_"
+PREFIXES = {"aop_": ApiToken.Audience.API, "aoa_": ApiToken.Audience.AGENT}
 MAX_DAYS = 365
 MAX_TOKENS = 100
 """Of one account."""
 COARSE = timedelta(minutes=10)
 """How exact `last_used_at` is: a write in so long a time, not one for each request."""
-_LENGTH = len(PREFIX) + 43  # of token_urlsafe(32)
+_LENGTH = 4 + 43  # of a prefix and token_urlsafe(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,31 +35,44 @@ class ApiKey:
     """An API token as a caller presents it; whether there is one of this digest is in the database."""
 
     digest: str
+    audience: str = ApiToken.Audience.API
 
 
 def parse(raw: str) -> ApiKey | None:
     """The key in a bearer credential; `None` for one that is no API token. Raises `Unauthenticated` for a bad one."""
-    if not raw.startswith(PREFIX):
+    audience = PREFIXES.get(raw[:4])
+    if audience is None:
         return None
     if len(raw) != _LENGTH or not raw.isascii():
         raise _unknown()
-    return ApiKey(digest=_digest(raw))
+    return ApiKey(digest=_digest(raw), audience=audience)
 
 
 def user_of(key: ApiKey) -> User:
-    """The owner, narrowed to the token's scope, while both hold (one query). Raises `Unauthenticated`."""
+    """The owner, narrowed to the token's scope, while both hold (one query). Raises `Unauthenticated`.
+
+    An agent's credential speaks for nobody.
+    """
+    if key.audience != ApiToken.Audience.API:
+        raise _unknown()
+    row = row_of(key)
+    workflows = frozenset(row.workflows) if row.workflows else None
+    permissions.narrow(row.owner, Scope(token_id=row.pk, permissions=frozenset(row.permissions), workflows=workflows))
+    return row.owner
+
+
+def row_of(key: ApiKey) -> ApiToken:
+    """The token of a key, while it and its owner hold (one query). Raises `Unauthenticated`."""
     now = timezone.now()
     row = (
         ApiToken.objects.select_related("owner")
-        .filter(digest=key.digest, expires_at__gt=now, owner__is_active=True)
+        .filter(digest=key.digest, audience=key.audience, expires_at__gt=now, owner__is_active=True)
         .first()
     )
     if row is None:
         raise _unknown()
     _note_use(row, now)
-    workflows = frozenset(row.workflows) if row.workflows else None
-    permissions.narrow(row.owner, Scope(token_id=row.pk, permissions=frozenset(row.permissions), workflows=workflows))
-    return row.owner
+    return row
 
 
 @transaction.atomic
@@ -80,16 +95,27 @@ def create(
     # The owner's lock puts parallel makers in a row, so that the bound holds.
     if not User.objects.select_for_update().filter(pk=by.pk, is_active=True).exists():
         raise _unknown()
-    if ApiToken.objects.filter(owner=by).count() >= MAX_TOKENS:
+    if ApiToken.objects.filter(owner=by, audience=ApiToken.Audience.API).count() >= MAX_TOKENS:
         raise Conflict(f"An account has at most {MAX_TOKENS} API tokens: delete one.", code="too_many_tokens")
-    raw = PREFIX + secrets.token_urlsafe(32)
+    scope = {"permissions": sorted(asked), "workflows": sorted(set(workflows))}
+    return _made(by, name, "aop_", timedelta(days=expires_in_days), **scope)
+
+
+def create_for_agent(name: str, *, by: User) -> tuple[ApiToken, str]:
+    """The credential of an agent, good for `MAX_DAYS`, and its text; `by` answers for it. Raises `Denied`."""
+    require_person(by)
+    return _made(by, f"agent {name}", "aoa_", timedelta(days=MAX_DAYS))
+
+
+def _made(owner: User, name: str, prefix: str, lasts: timedelta, **scope: list[str]) -> tuple[ApiToken, str]:
+    raw = prefix + secrets.token_urlsafe(32)
     row = ApiToken.objects.create(
-        owner=by,
+        owner=owner,
         name=name,
+        audience=PREFIXES[prefix],
         digest=_digest(raw),
-        permissions=sorted(asked),
-        workflows=sorted(set(workflows)),
-        expires_at=timezone.now() + timedelta(days=expires_in_days),
+        expires_at=timezone.now() + lasts,
+        **scope,
     )
     return row, raw
 

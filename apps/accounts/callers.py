@@ -12,7 +12,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 
 from apps.accounts import api_tokens, tokens
 from apps.accounts.api_tokens import ApiKey
-from apps.accounts.models import User
+from apps.accounts.models import ApiToken, User
 from apps.accounts.tokens import Claims
 from apps.core.api.problems import csrf_denied
 from apps.core.errors import Unauthenticated
@@ -22,6 +22,7 @@ Bearer: TypeAlias = Claims | ApiKey
 
 _BEARER = "_bearer"
 _OWNER = "_bearer_owner"
+_AGENT = "_bearer_agent"
 
 
 def bearer_of(header: str) -> str | None:
@@ -75,6 +76,22 @@ def owner_in(request: HttpRequest) -> User | None:
     user = user_of(bearer)
     setattr(request, _OWNER, user)
     return user
+
+
+def agent_token_in(request: HttpRequest) -> ApiToken | None:
+    """The credential of an agent that this request brings, found once a request; `None` for any other or none.
+
+    Raises `Unauthenticated` for one that does not hold.
+    """
+    known: ApiToken | None = getattr(request, _AGENT, None)
+    if known is not None:
+        return known
+    bearer = bearer_in(request)
+    if not isinstance(bearer, ApiKey) or bearer.audience != ApiToken.Audience.AGENT:
+        return None
+    row = api_tokens.row_of(bearer)
+    setattr(request, _AGENT, row)
+    return row
 
 
 def identify(request: HttpRequest, *, page: bool) -> User | AnonymousUser:

@@ -154,11 +154,18 @@ class RefreshToken(models.Model):
 
 
 class ApiToken(models.Model):
-    """A long-lived credential for scrapers and scripts; deleting the row revokes it. Only its digest is kept."""
+    """A long-lived credential for scrapers, scripts and agents; deleting it revokes it. Only its digest is kept."""
+
+    class Audience(models.TextChoices):
+        """Where it counts: on the API as its owner, narrowed; or on the routes of one agent, and nowhere else."""
+
+        API = "api", "API"
+        AGENT = "agent", "agent"
 
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=100)
+    audience = models.CharField(max_length=5, choices=Audience.choices, default=Audience.API, db_default=Audience.API)
     digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256, hexadecimal
     permissions: "models.JSONField[list[str], list[str]]" = models.JSONField(default=list)
     workflows: "models.JSONField[list[str], list[str]]" = models.JSONField(

@@ -1,7 +1,8 @@
 """Rate limits: requests of one caller, and failed logins from one address. The only module that knows django-ratelimit.
 
 A caller is a user where a signed token or a session says so, else an address; so nobody spends another's allowance.
-An API token has an allowance of its own besides, so that one script does not spend all that its owner has.
+An API token has an allowance of its own besides, so that one script does not spend all that its owner has; the
+credential of an agent has that one alone.
 Failed logins are counted by address alone: a guesser locks out himself, never his victim elsewhere.
 
 Where the shared cache (`REDIS_URL`) does not answer, requests are let through uncounted and logins are refused (503).
@@ -22,7 +23,7 @@ from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
 from apps.accounts.api_tokens import ApiKey
-from apps.accounts.callers import bearer_in, owner_in
+from apps.accounts.callers import agent_token_in, bearer_in, owner_in
 from apps.core.api.problems import problem_response
 from apps.core.errors import TooMany, Unauthenticated, Unavailable
 
@@ -196,8 +197,10 @@ def _signed_key(request: HttpRequest) -> str | None:
 
 
 def _api_key(request: HttpRequest) -> str | None:
-    """The owner of an API token, which only the database knows; an unknown one counts for its address."""
+    """The owner of an API token, or an agent, as only the database knows; an unknown one counts for its address."""
     try:
+        if agent := agent_token_in(request):
+            return f"agent:{agent.pk}"
         owner = owner_in(request)
     except Unauthenticated:
         return f"address:{client_address(request)}"
@@ -213,6 +216,8 @@ def _session_key(request: HttpRequest, user: Any) -> str:
 def _usage(request: HttpRequest, key: str) -> dict[str, Any] | None:
     """The allowance that is nearest its end, after this request was counted; `None` where nothing can be counted."""
     try:
+        if key.startswith("agent:"):
+            return _count(request, "tokens", key, settings.ENV.RATE_LIMIT_TOKEN)
         if token := _token_of(request, key):
             own = _count(request, "tokens", token, settings.ENV.RATE_LIMIT_TOKEN)
             if own["should_limit"]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -309,7 +310,7 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run
 
 
 class GrantAdmin(PermissionModelAdmin):
-    """Grants on single workflows: given and taken back by the rules of `/workflows/{id}/grants`."""
+    """Grants on single things: given and taken back by the rules of `/workflows/{id}/grants`."""
 
     permissions = dict.fromkeys(("view", "add", "delete"), P.SYSTEM_ADMIN)
     form = GrantForm
@@ -325,10 +326,11 @@ class GrantAdmin(PermissionModelAdmin):
         return form
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Only the permissions of workflows."""
+        """Only the permissions of what is shared."""
         if db_field.name == "permission":
-            content_type = {"content_type__app_label": "workflows", "content_type__model": "workflow"}
-            kwargs["queryset"] = db_field.related_model.objects.filter(**content_type)
+            shared: Any = self.model._meta.get_field("content_object").related_model
+            content_type = ContentType.objects.get_for_model(shared)
+            kwargs["queryset"] = db_field.related_model.objects.filter(content_type=content_type)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -54,6 +54,7 @@ INSTALLED_APPS = [
     "apps.vault",
     "apps.workflows",
     "apps.workers",
+    "apps.agents",
     "apps.progress",
     "apps.monitoring",
     "apps.web",

@@ -123,6 +123,7 @@ def test_string_foreign_keys_climb_no_floor():
         "vault": 1,
         "workflows": 2,
         "workers": 3,
+        "agents": 3,
         "progress": 3,
         "monitoring": 3,
         "web": 4,

@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.accounts.api.permissions import declared
 from apps.accounts.permissions import Permission
-from apps.core.api.access import AUTHENTICATED, OPEN
+from apps.core.api.access import AGENT, AUTHENTICATED, OPEN
 
 # The only addresses that answer callers without credentials, as the contract lists them.
 OPEN_ROUTES = {
@@ -24,7 +24,7 @@ OPEN_ROUTES = {
 # Those of which one method alone is open: a signature takes the place of credentials.
 OPEN_METHODS = {("webhooks/<uuid:id>", "post")}
 METHODS = ("get", "post", "put", "patch", "delete")
-KNOWN = {permission.value for permission in Permission} | {OPEN, AUTHENTICATED}
+KNOWN = {permission.value for permission in Permission} | {OPEN, AUTHENTICATED, AGENT}
 
 
 def walk(patterns, prefix=""):
@@ -99,6 +99,9 @@ def test_a7_nobody_gets_past_a_route_that_the_contract_does_not_list_as_open(cli
 
 # Changing methods that leave no entry in the audit log when they succeed: questions, and what is told elsewhere.
 UNTOLD = {
+    "post agents/<uuid:id>/claim", "post agents/<uuid:id>/heartbeat",
+    *(f"post agents/<uuid:id>/tasks/<uuid:task_id>/{what}"
+      for what in ("progress", "complete", "fail", "logs", "artifacts")),
     "post auth/second-factor", "post auth/second-factor/confirm", "post auth/second-factor/remove",
     "post auth/token", "post auth/refresh", "post progress/update", "post progress/ticket", "post webhooks/<uuid:id>",
     "post ^workflows/validate", "post ^workflows/(?P<id>[A-Za-z0-9_-]+)/plan", "post ^schedules/preview",

@@ -28,9 +28,9 @@ class ApiTokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
     serializer_class = serializers.ApiTokenSerializer
 
     def get_queryset(self) -> QuerySet[ApiToken]:
-        """The caller's own; an API token sees none."""
+        """The caller's own, without those of agents (they are rotated at `/agents/{id}`); an API token sees none."""
         require_person(self.request.user)
-        return ApiToken.objects.filter(owner=cast("User", self.request.user))
+        return ApiToken.objects.filter(owner=cast("User", self.request.user), audience=ApiToken.Audience.API)
 
     @extend_schema(request=serializers.NewApiTokenSerializer, responses={201: serializers.ApiTokenMadeSerializer})
     def create(self, request: Request) -> Response:

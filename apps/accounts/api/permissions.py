@@ -8,18 +8,18 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 
 from apps.accounts.permissions import holds
-from apps.core.api.access import AUTHENTICATED, OPEN
+from apps.core.api.access import AGENT, AUTHENTICATED, OPEN
 
 if TYPE_CHECKING:  # DRF's views import this module while they are imported themselves
     from rest_framework.views import APIView
 
-__all__ = ["AUTHENTICATED", "OPEN", "DeclaredPermission", "declared"]
+__all__ = ["AGENT", "AUTHENTICATED", "OPEN", "DeclaredPermission", "declared"]
 
 logger = logging.getLogger(__name__)
 
 
 def declared(view: Any, method: str) -> str | None:
-    """What `view` asks for under `method`: a permission's code, `OPEN`, `AUTHENTICATED`, `role:NAME`, or `None`.
+    """What `view` asks for under `method`: a permission's code, a word of `core.api.access`, `role:NAME`, or `None`.
 
     Looked up in `required_permissions` by action (viewsets) or HTTP method, then on the handler, where
     `@has_permission` and `@has_role` leave it.
@@ -57,6 +57,9 @@ class DeclaredPermission(permissions.BasePermission):
             return True  # the decorator on the handler asks for the role itself
         if code == AUTHENTICATED:
             return bool(request.user.is_authenticated)
+        if code == AGENT:
+            self.message = "Only the agent itself gets in here, with its own credential."
+            return bool(getattr(request.user, "is_agent", False))
         self.message = f"This needs the permission {code}."
         return holds(request.user, code)
 

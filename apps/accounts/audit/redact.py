@@ -21,7 +21,7 @@ _SECRET_TEXT = re.compile(
     r"|(?:argon2|pbkdf2_|bcrypt|scrypt|md5)\S*\$\S+"  # a password's hash
     r"|gAAAA[\w-]{20,}={0,2}"  # sealed (Fernet)
     r"|-----BEGIN [A-Z ]+-----"
-    r"|\b(?:sk|ghp|gho|xox[abps]|aop|pat)[-_][\w-]{16,}"
+    r"|\b(?:sk|ghp|gho|xox[abps]|aop|aoa|pat)[-_][\w-]{16,}"
     r"|://[^/\s:@]+:[^/\s@]+@",  # a password in a URL
     re.IGNORECASE,
 )

@@ -12,9 +12,10 @@ from rest_framework import generics, serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.api.access import AUTHENTICATED, OPEN
+from apps.core.api.access import AGENT, AUTHENTICATED, OPEN
 
 __all__ = [
+    "AGENT",
     "AUTHENTICATED",
     "OPEN",
     "Declared",

@@ -7,10 +7,7 @@ from apps.core.errors import Problem
 from apps.workflows.definition.pointers import pointer
 
 # (where it is said, key, how it is called in the message)
-NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (
-    ("step", "llm", "a step of kind `llm`"),
-    ("step", "agent", "a step of kind `agent`"),
-)
+NOT_AVAILABLE: tuple[tuple[str, str, str], ...] = (("step", "llm", "a step of kind `llm`"),)
 
 _BY_PLACE: Mapping[str, Mapping[str, str]] = {
     place: {key: name for where, key, name in NOT_AVAILABLE if where == place} for place in ("definition", "step")

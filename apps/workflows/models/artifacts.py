@@ -13,7 +13,7 @@ from apps.workflows.models.gate import GatedQuerySet
 class ArtifactQuerySet(GatedQuerySet["Artifact"]):
     """Artifacts a caller may see."""
 
-    workflow_path = "execution__workflow"
+    path = "execution__workflow"
 
 
 class Artifact(models.Model):

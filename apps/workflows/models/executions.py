@@ -144,7 +144,7 @@ class Execution(models.Model):
 class TaskQuerySet(GatedQuerySet["Task"]):
     """Tasks a caller may see."""
 
-    workflow_path = "execution__workflow"
+    path = "execution__workflow"
 
 
 class Task(models.Model):
@@ -223,7 +223,7 @@ class Task(models.Model):
 class EventQuerySet(GatedQuerySet["Event"]):
     """Events a caller may see."""
 
-    workflow_path = "execution__workflow"
+    path = "execution__workflow"
 
 
 class Event(models.Model):

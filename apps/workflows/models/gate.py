@@ -1,11 +1,14 @@
 """The gate: what a caller may not read is not in his queryset. Deny by default."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from django.db import models
 from django.db.models import Q
 
 from apps.accounts.grants import objects_granted, objects_granted_to_roles
+from apps.accounts.models import RoleObjectPermission
 from apps.accounts.permissions import Permission, holds_by_role, scope_of
 
 M = TypeVar("M", bound=models.Model)
@@ -17,44 +20,85 @@ def sees_all(user: Any, permission: Permission) -> bool:
     return holds_by_role(user, permission) and (scope is None or scope.workflows is None)
 
 
-class GatedQuerySet(models.QuerySet[M]):
-    """Rows that belong to a workflow; `workflow_path` says by which lookup ('' for the workflow itself)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How things of one kind are owned and shared: their rows, the rows of grants on them, and what can be granted.
 
-    workflow_path = "workflow"
+    `permissions` are those that are asked of such a thing, `key` is the field that names one in URLs, `read` what lets
+    a caller know that it is there. An API token of single workflows reaches those alone: `narrowed` is their lookup.
+    """
+
+    noun: str
+    model: Any
+    people: type[models.Model]
+    groups: type[models.Model]
+    roles: type[RoleObjectPermission]
+    verbs: tuple[str, ...]
+    permissions: frozenset[str]
+    read: Permission
+    key: str
+    narrowed: str | None = None
+
+    def code(self, permission: Permission) -> str:
+        """The grant that opens `permission` for what belongs to it: reading tasks of a workflow is reading it."""
+        verb = permission.value.partition(":")[2]
+        return f"{self.noun}:{verb if verb in self.verbs else 'update'}"
+
+    def named(self, text: str) -> Mapping[str, str]:
+        """The lookup of the one that is called so in URLs."""
+        return {self.key: text}
+
+
+class SharedQuerySet(models.QuerySet[M]):
+    """Rows that are owned and shared, or belong to something that is; `path` says by which lookup ('' for itself)."""
+
+    path = ""
+
+    @classmethod
+    def sharing(cls) -> Sharing:
+        """How what the rows belong to is shared."""
+        raise NotImplementedError
 
     def visible_to(self, user: Any, permission: Permission) -> Self:
-        """The rows on whose workflow `user` has `permission`: by role, by ownership, or by an object grant.
+        """The rows for which `user` has `permission`: by role, by ownership, or by an object grant.
 
         Of these an API token sees none without the permission in its scope, and only its own workflows'.
         """
         scope = scope_of(user)
         if scope is None:
             return self._held_by(user, permission)
-        if permission not in scope.permissions:
+        narrowed = self.sharing().narrowed
+        if permission not in scope.permissions or (scope.workflows is not None and narrowed is None):
             return self.none()
         rows = self._held_by(user, permission)
-        return rows if scope.workflows is None else rows.filter(**{f"{self._prefix}slug__in": scope.workflows})
+        return rows if scope.workflows is None else rows.filter(**{f"{self._prefix}{narrowed}__in": scope.workflows})
 
     @property
     def _prefix(self) -> str:
-        return f"{self.workflow_path}__" if self.workflow_path else ""
+        return f"{self.path}__" if self.path else ""
 
     def _held_by(self, user: Any, permission: Permission) -> Self:
         if holds_by_role(user, permission):
             return self.all()
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        from apps.workflows.models.workflows import Workflow, WorkflowRolePermission
-
-        code = object_code(permission)
-        granted = objects_granted(user, code, Workflow)
-        by_role = objects_granted_to_roles(user, code, WorkflowRolePermission)
+        sharing = self.sharing()
+        code = sharing.code(permission)
+        granted = objects_granted(user, code, sharing.model)
+        by_role = objects_granted_to_roles(user, code, sharing.roles)
         owner: Q = Q(**{f"{self._prefix}owner_id": user.pk})
         in_one = f"{self._prefix}pk__in"
         return self.filter(owner | Q(**{in_one: granted}) | Q(**{in_one: by_role}))
 
 
-def object_code(permission: Permission) -> str:
-    """The grant on a workflow that opens `permission` for what belongs to it: reading tasks or progress is reading."""
-    verb = permission.value.partition(":")[2]
-    return f"workflow:{verb}" if verb in ("read", "update", "delete", "execute") else "workflow:update"
+class GatedQuerySet(SharedQuerySet[M]):
+    """Rows that belong to a workflow, or are one."""
+
+    path = "workflow"
+
+    @classmethod
+    def sharing(cls) -> Sharing:
+        """As workflows are."""
+        from apps.workflows.models import workflows
+
+        return workflows.SHARING

@@ -10,14 +10,15 @@ from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from uuid6 import uuid7
 
 from apps.accounts.models import RoleObjectPermission
+from apps.accounts.permissions import OF_WORKFLOWS, Permission
 from apps.workflows.models import lookups  # noqa: F401 (registers itself)
-from apps.workflows.models.gate import GatedQuerySet
+from apps.workflows.models.gate import GatedQuerySet, Sharing
 
 
 class WorkflowQuerySet(GatedQuerySet["Workflow"]):
     """Workflows a caller may see."""
 
-    workflow_path = ""
+    path = ""
 
     def tagged(self, tag: str) -> Self:
         """Those with just this tag."""
@@ -114,3 +115,17 @@ class WorkflowRolePermission(RoleObjectPermission):
         constraints = [
             models.UniqueConstraint(fields=["role", "permission", "content_object"], name="role_grant_is_given_once")
         ]
+
+
+SHARING = Sharing(
+    noun="workflow",
+    model=Workflow,
+    people=WorkflowUserPermission,
+    groups=WorkflowGroupPermission,
+    roles=WorkflowRolePermission,
+    verbs=("read", "update", "execute", "delete"),
+    permissions=OF_WORKFLOWS,
+    read=Permission.WORKFLOW_READ,
+    key="slug",
+    narrowed="slug",
+)

@@ -1,27 +1,43 @@
-"""Who was granted what on a workflow, and why a caller may or may not do something: reads."""
+"""Who was granted what on a workflow or an agent, and why a caller may or may not do something: reads."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from django.contrib.auth.models import Group
-from django.db.models import Q
+from django.db.models import Model, Q
 
 from apps.accounts.models import Role, User
 from apps.accounts.permissions import Permission, holds, scope_of
 from apps.accounts.permissions import Role as RoleName
-from apps.workflows.models import Workflow, WorkflowGroupPermission, WorkflowRolePermission, WorkflowUserPermission
-from apps.workflows.models.gate import object_code
+from apps.workflows.models.gate import Sharing
+from apps.workflows.models.workflows import SHARING as WORKFLOWS
 
-VERBS = ("read", "update", "execute", "delete")
 Grantee: TypeAlias = User | Group | Role
-"""Whom a workflow can be shared with."""
+"""With whom a thing can be shared."""
 MOST = 1000  # grants that a list shows
+
+_kinds: dict[type[Model], Sharing] = {WORKFLOWS.model: WORKFLOWS}
+
+
+def also(kind: Sharing) -> None:
+    """Things of this kind are shared, too: an app of a higher floor has them."""
+    _kinds[kind.model] = kind
+
+
+def sharing_of(thing: Model) -> Sharing:
+    """How `thing` is shared."""
+    return _kinds[type(thing)]
+
+
+def asked_of(permission: Permission) -> Sharing | None:
+    """The kind of things of which `permission` is asked; None where it is asked of none."""
+    return next((kind for kind in _kinds.values() if permission in kind.permissions), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """What one person, one group, or whoever has one role may do with a workflow."""
+    """What one person, one group, or whoever has one role may do with a thing."""
 
     user: str | None
     group: str | None
@@ -51,21 +67,12 @@ class Explanation:
     denied_by: tuple[Reason, ...]
 
 
-def grants_on(workflow: Workflow) -> list[Granted]:
+def grants_on(thing: Model) -> list[Granted]:
     """People first, then groups, then roles, each by name; at most `MOST` of either."""
-    people = _grouped(
-        WorkflowUserPermission.objects.filter(content_object=workflow).values_list(
-            "user__username", "permission__codename"
-        )
-    )
-    groups = _grouped(
-        WorkflowGroupPermission.objects.filter(content_object=workflow).values_list(
-            "group__name", "permission__codename"
-        )
-    )
-    roles = _grouped(
-        WorkflowRolePermission.objects.filter(content_object=workflow).values_list("role__name", "permission__codename")
-    )
+    kind = sharing_of(thing)
+    people = _grouped(kind, kind.people, thing, "user__username")
+    groups = _grouped(kind, kind.groups, thing, "group__name")
+    roles = _grouped(kind, kind.roles, thing, "role__name")
     return [
         *(Granted(user=name, group=None, role=None, permissions=verbs) for name, verbs in people),
         *(Granted(user=None, group=name, role=None, permissions=verbs) for name, verbs in groups),
@@ -73,30 +80,30 @@ def grants_on(workflow: Workflow) -> list[Granted]:
     ]
 
 
-def rows_of(to: Grantee) -> Any:
-    """The rows of what was granted to `to`, on whatever workflow."""
+def rows_of(kind: Sharing, to: Grantee) -> Any:
+    """The rows of what was granted to `to`, on whatever thing of this kind."""
     if isinstance(to, User):
-        return WorkflowUserPermission.objects.filter(user=to)
+        return kind.people._default_manager.filter(user=to)
     if isinstance(to, Role):
-        return WorkflowRolePermission.objects.filter(role=to)
-    return WorkflowGroupPermission.objects.filter(group=to)
+        return kind.roles._default_manager.filter(role=to)
+    return kind.groups._default_manager.filter(group=to)
 
 
-def verbs_of(workflow: Workflow, to: Grantee) -> frozenset[str]:
-    """What was granted to `to` itself, as words of `VERBS`."""
-    codes = rows_of(to).filter(content_object=workflow).values_list("permission__codename", flat=True)
-    return frozenset(code.partition(":")[2] for code in codes)
+def verbs_of(thing: Model, to: Grantee) -> frozenset[str]:
+    """What was granted to `to` itself, as words of the kind's `verbs`."""
+    rows = rows_of(sharing_of(thing), to).filter(content_object=thing)
+    return frozenset(code.partition(":")[2] for code in rows.values_list("permission__codename", flat=True))
 
 
-def explain(user: User, permission: Permission, workflow: Workflow | None) -> Explanation:
-    """Why `user` may or may not do what asks for `permission`, on `workflow` or (`None`) everywhere."""
-    if workflow is None:
+def explain(user: User, permission: Permission, thing: Model | None) -> Explanation:
+    """Why `user` may or may not do what asks for `permission`, on `thing` or (`None`) everywhere."""
+    if thing is None:
         allowed = holds(user, permission)
     else:
-        allowed = Workflow.objects.visible_to(user, permission).filter(pk=workflow.pk).exists()
+        allowed = sharing_of(thing).model.objects.visible_to(user, permission).filter(pk=thing.pk).exists()
     given, denied = list(_by_role(user, permission)), []
-    if workflow is not None:
-        given += _by_object(user, permission, workflow)
+    if thing is not None:
+        given += _by_object(user, permission, thing)
     if not user.is_active:
         denied.append(Reason(kind="inactive", name=user.username))
     if given and not allowed and (scope := scope_of(user)):
@@ -110,26 +117,24 @@ def _by_role(user: User, permission: Permission) -> Iterable[Reason]:
         yield Reason(kind="role", name=name)
 
 
-def _by_object(user: User, permission: Permission, workflow: Workflow) -> Iterable[Reason]:
-    if workflow.owner_id == user.pk:
+def _by_object(user: User, permission: Permission, thing: Any) -> Iterable[Reason]:
+    if thing.owner_id == user.pk:
         yield Reason(kind="ownership", name=user.username)
-    code = object_code(permission)
-    if WorkflowUserPermission.objects.filter(content_object=workflow, user=user, permission__codename=code).exists():
+    kind = sharing_of(thing)
+    alike: dict[str, Any] = {"content_object": thing, "permission__codename": kind.code(permission)}
+    if kind.people._default_manager.filter(user=user, **alike).exists():
         yield Reason(kind="grant", name=user.username)
-    groups = WorkflowGroupPermission.objects.filter(
-        content_object=workflow, group__in=user.groups.all(), permission__codename=code
-    )
+    groups = kind.groups._default_manager.filter(group__in=user.groups.all(), **alike)
     for name in groups.order_by("group__name").values_list("group__name", flat=True):
         yield Reason(kind="group_grant", name=name)
-    roles = WorkflowRolePermission.objects.filter(
-        content_object=workflow, role__users=user.pk, permission__codename=code
-    )
+    roles: Any = kind.roles._default_manager.filter(role__users=user.pk, **alike)
     for name in roles.order_by("role__name").values_list("role__name", flat=True):
         yield Reason(kind="role_grant", name=name)
 
 
-def _grouped(pairs: Any) -> list[tuple[str, tuple[str, ...]]]:
+def _grouped(kind: Sharing, rows: type[Model], thing: Model, whose: str) -> list[tuple[str, tuple[str, ...]]]:
     found: dict[str, set[str]] = {}
-    for name, code in pairs[: MOST * len(VERBS)]:
+    pairs = rows._default_manager.filter(content_object=thing).values_list(whose, "permission__codename")
+    for name, code in pairs[: MOST * len(kind.verbs)]:
         found.setdefault(name, set()).add(code.partition(":")[2])
-    return [(name, tuple(verb for verb in VERBS if verb in found[name])) for name in sorted(found)[:MOST]]
+    return [(name, tuple(verb for verb in kind.verbs if verb in found[name])) for name in sorted(found)[:MOST]]

@@ -10,8 +10,9 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from apps.accounts.models import User
+from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
-from apps.core.errors import Conflict, Invalid, Problem
+from apps.core.errors import Conflict, Denied, Invalid, Problem
 from apps.workflows.models import Execution, Task, Workflow
 from apps.workflows.services import executions
 from apps.workflows.services.workflows import version_saying
@@ -30,8 +31,11 @@ def start(
 ) -> tuple[Execution, Task]:
     """Execute one step, defined as in a workflow (its `id` may be left out); the execution and its task.
 
-    Raises `Invalid` with every problem, with pointers into `step`.
+    Raises `Invalid` with every problem, with pointers into `step`; `Denied` for a step for agents where `by` may not
+    direct tasks to them.
     """
+    if step.get("agent") is not None and not holds(by, Permission.AGENT_EXECUTE):
+        raise Denied(f"A task for agents needs the permission {Permission.AGENT_EXECUTE.value}.")
     definition = {
         "name": f"Tasks of {by.get_username()}"[:200],
         # Whatever is given may be used: an ad-hoc task has nobody but its caller to check its inputs for.

@@ -1,6 +1,6 @@
 """Leases: kept alive by their owners, taken away from the dead. Any process may run the reaper."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +24,10 @@ REAP_AT_ONCE = 100  # leases in one transaction
 FORGOTTEN_AFTER = timedelta(hours=1)  # a performer silent for so long is no longer shown as lost
 
 
+Lease = tuple[UUID, int, str]
+"""A task's id, the fencing number, and the task's name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What a performer is told: tasks to stop because of a cancel, and tasks that are no longer its own."""
@@ -40,11 +44,12 @@ def beat(
     slots: int,
     held: Sequence[tuple[UUID, int]],
     lease_seconds: float,
+    load: int | None = None,
     draining: bool = False,
     labels: Mapping[str, Any] | None = None,
     queues: Sequence[str] | None = None,
 ) -> Heartbeat:
-    """Extend the leases (task, fence) that `owner` holds and say that it lives.
+    """Extend the leases (task, fence) that `owner` holds and say that it lives; `load` None: it has these alone.
 
     The number is in the WHERE clause: a lease that is no longer current is not extended but told as lost.
     """
@@ -55,7 +60,7 @@ def beat(
         said = {
             "kind": kind,
             "slots": slots,
-            "load": len(held),
+            "load": len(held) if load is None else load,
             "draining": draining,
             "labels": dict(labels or {}),
             "queues": None if queues is None else list(queues),
@@ -83,6 +88,11 @@ def beat(
     )
 
 
+def still_there(owners: Collection[str]) -> None:
+    """These performers have nothing to say, and are there."""
+    Performer.objects.filter(pk__in=owners).update(seen_at=database_now())
+
+
 def leave(owner: str) -> None:
     """A performer goes for good. Its leases, if any are left, are ended at once: its death is known, not guessed.
 
@@ -101,8 +111,18 @@ def give_back_unknown(owner: str, held: Collection[UUID]) -> int:
     To be called by whoever claims for `owner`, between two claims. Gives the number of leases released.
     """
     unknown = [lease for lease in _leases().filter(lease_owner=owner) if lease[0] not in held]
-    turn([Report(task_id=task, happening=Released(step_id=step, fence=fence)) for task, fence, step in unknown])
+    release(unknown)
     return len(unknown)
+
+
+def release(leases: Iterable[Lease]) -> None:
+    """Give tasks back: nobody has begun with them."""
+    turn([Report(task_id=task, happening=Released(step_id=step, fence=fence)) for task, fence, step in leases])
+
+
+def lose(leases: Sequence[Lease]) -> None:
+    """End leases of tasks that their performer does not have any more; that costs from `retry.lost`."""
+    _end_leases(leases)
 
 
 def reap() -> int:
@@ -149,12 +169,12 @@ def next_moments() -> tuple[datetime | None, datetime | None]:
         return sql.next_moments(cursor)
 
 
-def _leases() -> QuerySet[Task, tuple[UUID, int, str]]:
+def _leases() -> QuerySet[Task, Lease]:
     ours = Task.objects.filter(status=Status.IN_PROGRESS).exclude(lease_owner=TRACKER)
     return ours.values_list("pk", "fence", "step_id").order_by("pk")
 
 
-def _end_leases(leases: Sequence[tuple[UUID, int, str]], *, still_expired_at: datetime | None = None) -> None:
+def _end_leases(leases: Sequence[Lease], *, still_expired_at: datetime | None = None) -> None:
     if not leases:
         return
     with transaction.atomic():

@@ -10,6 +10,8 @@ from guardian.shortcuts import assign_perm
 
 from apps.accounts import tokens
 from apps.accounts.models import ApiToken, Role, User
+from apps.agents import services as agents
+from apps.agents.models import Agent
 from apps.monitoring.models import Silence
 from apps.vault import blobs
 from apps.workflows.engine.states import Status
@@ -21,6 +23,7 @@ DEFINITION = {
     "steps": [{"id": "ask", "approval": {"allow_requester": True}}, {"id": "do", "python": "builtin.noop"}],
     "circuit_breaker": "warehouse",
 }
+AGENT_GRANTS = ("agent:read", "agent:update", "agent:delete")
 GRANTS = ("workflow:read", "workflow:update", "workflow:delete", "workflow:execute")
 
 
@@ -37,6 +40,7 @@ class Thing:
     api_token: object
     secret: object
     artifact: object
+    agent: object
 
 
 @dataclass
@@ -51,6 +55,11 @@ class World:
         """Give the client of an account a new token."""
         token = tokens.issue(User.objects.get(pk=self.users[caller].pk)).access_token
         self.clients[caller].defaults["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
+    def as_agent(self, thing):
+        """A client that speaks as the agent of this thing, with a new credential."""
+        _, raw = agents.rotate(thing.agent, by=User.objects.get(pk=thing.agent.owner_id))
+        return Client(raise_request_exception=True, headers={"Authorization": f"Bearer {raw}"})
 
     def thing(self, caller, relation):
         return self.things[("", "foreign") if relation in ("foreign", "-") else (caller, relation)]
@@ -75,7 +84,9 @@ def made(name, owner):
         execution=execution, task=task, fence=1, name="a.txt", content_type="text/plain", size=blob.size,
         blob_id=blob.digest, created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token, secret, artifact)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    agent = Agent.objects.create(name=name, owner=owner, created_at=at, updated_at=at)
+    return Thing(workflow, execution, task, webhook, schedule, report.workflow_id, token, secret, artifact, agent)
 
 
 def build():
@@ -99,6 +110,8 @@ def build():
             for code in {"own": (), "shared": GRANTS, "read": GRANTS[:1]}[relation]:
                 assign_perm(code, user, thing.workflow)
                 assign_perm(code, user, tracked)
+            for code in {"own": (), "shared": AGENT_GRANTS, "read": AGENT_GRANTS[:1]}[relation]:
+                assign_perm(code, user, thing.agent)
     receivers.create(name="ops", kind="webhook", target="https://ops.invalid/x", secret=None, by=stranger)
     return world
 
@@ -116,6 +129,7 @@ def path_of(route, thing):
     identity = {
         "workflows": thing.workflow.slug, "executions": thing.execution.pk, "tasks": thing.task.pk,
         "schedules": thing.schedule.pk, "webhooks": thing.webhook.pk, "auth": thing.api_token.pk,
+        "agents": thing.agent.pk,
     }.get(head, "")  # fmt: skip
     if head == "users":
         identity = User.objects.get_or_create(username="somebody")[0].pk
@@ -133,6 +147,7 @@ def path_of(route, thing):
     for place, value in {
         "{id}": identity, "{name}": name, "{workflow_id}": thing.workflow.slug, "{slug}": thing.workflow.slug,
         "{execution_id}": thing.execution.pk, "{artifact}": thing.artifact.pk,
+        "{task_id}": thing.task.pk,
         "{silence_id}": silence().pk if "{silence_id}" in path else "", "{alert}": "NoWorkers",
     }.items():  # fmt: skip
         path = path.replace(place, str(value))
@@ -156,6 +171,9 @@ def body_of(route, thing):
         "PUT /webhooks/{id}": {"paused": True},
         "POST /schedules/preview": {"cron": "@daily"},
         "POST /schedules/{id}/backfill": {"from": past[0], "until": past[1]},
+        "POST /agents": {"name": "made-by-a-caller"},
+        "PATCH /agents/{id}": {"slots": 2},
+        "POST /agents/{id}/heartbeat": {"tasks": []},
         "POST /secrets": {"name": "made_by_a_caller", "value": "a value of a secret"},
         "PUT /secrets/{name}": {"value": "another value of it"},
         "POST /notifications": {"name": "new", "kind": "webhook", "target": "https://ops.invalid/y"},

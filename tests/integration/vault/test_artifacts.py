@@ -19,7 +19,7 @@ from apps.vault.models import Blob
 from apps.workers import files
 from apps.workflows.models import Artifact, Execution, Task
 from apps.workflows.selectors.performing import executor_options
-from apps.workflows.services import artifacts, executions, retention, workflows
+from apps.workflows.services import artifacts, executions, retention, spilling, workflows
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import accepted, claim, done
 
@@ -377,16 +377,16 @@ def test_a_retry_keeps_what_it_uses_again(begin, limits, owner):
 
 
 def test_small_outputs_are_left_alone_without_writing_them():
-    assert files._is_small({}, 4096)
-    assert files._is_small({"a": [1, {"b": "x" * 600}], "c": None}, 4096)
-    assert not files._is_small({"a": "x" * 5000}, 4096)
-    assert not files._is_small({"a": list(range(5000))}, 4096)
-    assert files._is_small({"a": list(range(300))}, 4096)
+    assert spilling.is_small({}, 4096)
+    assert spilling.is_small({"a": [1, {"b": "x" * 600}], "c": None}, 4096)
+    assert not spilling.is_small({"a": "x" * 5000}, 4096)
+    assert not spilling.is_small({"a": list(range(5000))}, 4096)
+    assert spilling.is_small({"a": list(range(300))}, 4096)
 
 
 def test_many_small_values_are_an_error_that_says_so():
     with pytest.raises(TooLarge, match="many small values"):
-        files._spill({f"key-{number}": "x" * 100 for number in range(100)}, 4096)
+        spilling.spill({f"key-{number}": "x" * 100 for number in range(100)}, 4096)
 
 
 # --- collected --------------------------------------------------------------------------------------------------------

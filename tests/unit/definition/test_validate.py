@@ -208,7 +208,6 @@ def test_an_ancestor_need_not_be_a_direct_dependency(step_found):
 
 SAMPLES = {
     "llm": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
-    "agent": {"requires": ["gpu >= 1"]},
 }
 
 
@@ -219,7 +218,7 @@ def test_what_the_engine_does_not_run_is_reported_and_nothing_else(problems, pla
     match place, key:
         case "definition", _:
             data[key], pointer = SAMPLES[key], f"/{key}"
-        case _, ("llm" | "agent"):
+        case _, "llm":
             data["steps"], pointer = [{"id": "a", key: SAMPLES[key]}], f"/steps/0/{key}"
         case _:
             step[key], pointer = SAMPLES[key], f"/steps/0/{key}"
@@ -241,7 +240,7 @@ def test_every_key_of_the_schema_is_run_or_declared_as_not_available():
         "allow_failure", "queue", "image", "command", "environment", "volumes", "resources", "python", "http",
         "for_each", "max_parallel", "cache", "requires", "prefers", "rate_limit", "queue_timeout_seconds",
         "total_timeout_seconds", "workflow", "approval", "wait", "caches", "user", "network", "registry",
-        "engine_cache", "circuit_breaker", "executor",
+        "engine_cache", "circuit_breaker", "executor", "agent",
     }  # fmt: skip
 
 

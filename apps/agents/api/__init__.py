@@ -1,0 +1,1 @@
+"""Agents over REST: their registration for people, and the protocol for themselves."""

@@ -1,0 +1,1 @@
+"""An agent, and a workflow with a step for it."""

@@ -1,0 +1,137 @@
+"""Claims that wait: they are woken, bounded, and end with their right; a peer that left has nothing claimed for it."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from django.db import connections
+
+from apps.agents import services, waiting
+from apps.workflows.models import Performer, Task
+from apps.workflows.services import executions
+from apps.workflows.services.ledger import lanes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SOON = 20.0  # generous: others load the machine
+
+
+def in_thread(function, *args, **kwargs):
+    def call():
+        try:
+            return function(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return asyncio.to_thread(call)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_lanes():
+    lanes.forget()
+    yield
+    lanes.forget()
+
+
+@pytest.fixture
+def workflow(make_workflow):
+    return make_workflow([{"id": "review", "agent": {"requires": ["kind == reviewer"], "with": {"n": 1}}}])
+
+
+@pytest.fixture
+def reviewer(make_agent):
+    return make_agent(labels={"kind": "reviewer"}).agent
+
+
+async def waited(room, agent, seconds=SOON, most=1):
+    return await room.wait(agent, most, seconds)
+
+
+async def ready(room, count=1):
+    while len(room._waiters) < count:
+        await asyncio.sleep(0.01)
+
+
+async def test_it_is_woken_when_there_is_something(workflow, reviewer, owner):
+    room = waiting.Room()
+    claim = asyncio.create_task(waited(room, reviewer))
+    await ready(room)
+    began = time.monotonic()
+    await in_thread(executions.start, workflow, by=owner)
+    (task,) = await claim
+    assert (task.step_id, task.config) == ("review", {"n": 1})
+    assert time.monotonic() - began < SOON / 2
+    await room._running
+
+
+async def test_it_ends_in_time_with_nothing(workflow, reviewer):
+    room = waiting.Room()
+    assert await waited(room, reviewer, seconds=0.2) == ()
+    await room._running  # with nobody left it listens no more
+    assert not room._waiters
+
+
+async def test_a4_it_ends_within_five_seconds_of_its_right(workflow, reviewer, owner):
+    room = waiting.Room()
+    claim = asyncio.create_task(waited(room, reviewer, seconds=60.0))
+    await ready(room)
+    await in_thread(services.change, reviewer, {"disabled": True})
+    assert await asyncio.wait_for(claim, SOON) == ()
+    await in_thread(executions.start, workflow, by=owner)
+    assert await waited(room, reviewer, seconds=3.0) == ()
+    await room._running
+
+
+async def test_what_is_found_for_a_peer_that_left_is_given_back(workflow, reviewer, owner, monkeypatch):
+    room = waiting.Room()
+    claim = asyncio.create_task(waited(room, reviewer))
+    await ready(room)
+    found = threading.Event()
+    search = waiting._search
+
+    def slow(waiters):
+        tasks = search(waiters)
+        if tasks:
+            found.set()
+            time.sleep(0.3)
+        return tasks
+
+    monkeypatch.setattr(waiting, "_search", slow)
+    await in_thread(executions.start, workflow, by=owner)
+    await asyncio.to_thread(found.wait, SOON)
+    claim.cancel()
+    await asyncio.gather(claim, return_exceptions=True)
+    await room._running
+    row = await in_thread(Task.objects.get)
+    assert (row.status, row.lease_owner, row.losses, row.fence) == ("pending", "", 0, 1)
+
+
+async def test_many_wait_at_the_cost_of_one_look(workflow, make_agent, owner):
+    """Alike agents find the same: of thirty that wait one takes the task, and the others are asked no question."""
+    agents = [await in_thread(lambda: make_agent(labels={"kind": "reviewer"}).agent) for _ in range(30)]
+    room = waiting.Room()
+    claims = [asyncio.create_task(waited(room, agent, seconds=3.0)) for agent in agents]
+    await ready(room, 30)
+    threads = threading.active_count()
+    await in_thread(executions.start, workflow, by=owner)
+    found = await asyncio.gather(*claims)
+    assert sorted(map(len, found)) == [0] * 29 + [1]
+    assert threading.active_count() <= threads + 2  # no thread each
+    await room._running
+
+
+async def test_who_waits_is_live(workflow, reviewer):
+    room = waiting.Room()
+    await in_thread(_silent, reviewer)
+    claim = asyncio.create_task(waited(room, reviewer, seconds=2.0))
+    await claim
+    await room._running
+    row = await in_thread(Performer.objects.get, pk=reviewer.performer)
+    assert row.seen_at > row.started_at
+
+
+def _silent(agent):
+    from apps.agents import ledger
+
+    ledger.arrive(agent)
