@@ -91,6 +91,7 @@ class Guard:
     def __init__(self, work_dir: Path) -> None:
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._root = work_dir.absolute() / self._token
+        self._root_text = str(self._root)  # a place is told for every step
         self._count = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -117,9 +118,9 @@ class Guard:
         path.mkdir(mode=0o700)
         return path
 
-    def place(self, name: str) -> Path:
+    def place(self, name: str) -> str:
         """Where a private directory may be made that goes with the others."""
-        return self._root / name
+        return f"{self._root_text}/{name}"
 
     def close(self) -> None:
         """Let the guard process clean up and wait for its end, at most 10 s."""

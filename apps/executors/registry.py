@@ -97,7 +97,7 @@ class Executors:
 
     def artifacts_of(self, attempt_key: str) -> str:
         """The directory for what an attempt leaves; nothing is made."""
-        return str(self._guard.place(f"artifacts-{attempt_key.replace(':', '-')}"))
+        return self._guard.place(f"artifacts-{attempt_key.replace(':', '-')}")
 
     def callables(self) -> frozenset[str]:
         """The names that a `python` step may call. Imports the team's modules, starts no process."""

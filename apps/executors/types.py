@@ -60,10 +60,14 @@ class StepError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The outcome of one attempt: completed with `outputs` (a JSON object), or failed with `error`."""
+    """The outcome of one attempt: completed with `outputs` (a JSON object), or failed with `error`.
+
+    `left_files` is false where the attempt cannot have made its directory of artifacts, so that nobody need look.
+    """
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
     error: StepError | None = None
+    left_files: bool = True
 
 
 class Sink(Protocol):

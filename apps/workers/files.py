@@ -38,7 +38,7 @@ async def given(call: StepCall) -> StepCall | StepError:
 
 async def left(claimed: ClaimedTask, call: StepCall, result: StepResult) -> StepResult:
     """The result, once the files of the attempt are kept and its outputs are small enough for a row."""
-    there = os.path.isdir(call.artifacts)  # noqa: PTH112 (twice as fast, for every step)
+    there = result.left_files and os.path.isdir(call.artifacts)  # noqa: PTH112 (twice as fast, for every step)
     if not there and spilling.is_small(result.outputs, settings.ENV.OUTPUT_INLINE_BYTES):
         return result
     return await asyncio.to_thread(_connected, _left, claimed, call, result)

@@ -195,17 +195,19 @@ class Worker:
 
     async def _attempt(self, running: Running) -> StepResult:
         claimed = running.claimed
+        task_key = str(claimed.task_id)
+        attempt_key = f"{task_key}:{claimed.fence}"
         call = StepCall(
             kind=claimed.kind,
             config=claimed.config,
             stdin=claimed.stdin,
             attempt=claimed.fence,
-            task_key=str(claimed.task_id),
-            attempt_key=f"{claimed.task_id}:{claimed.fence}",
+            task_key=task_key,
+            attempt_key=attempt_key,
             workflow_id=claimed.workflow_slug,
             execution_id=str(claimed.execution_id),
             step_id=claimed.step_id,
-            artifacts=self._executors.artifacts_of(f"{claimed.task_id}:{claimed.fence}"),
+            artifacts=self._executors.artifacts_of(attempt_key),
         )
         with ExitStack() as stack:
             around = [stack.enter_context(wrap(call, claimed.trace_id)) for wrap in self._middleware]

@@ -111,6 +111,8 @@ class Catalogue:
 
 def bind(registered: Registered, given: Mapping[str, Any]) -> str | None:
     """What is wrong with calling it with the keywords `given`, or None."""
+    if not given and not registered.signature.parameters:
+        return None
     if registered.takes_context:
         if "context" in given:
             return f"callable {registered.name!r}: `context` is filled in by the platform; leave it out of `with`"

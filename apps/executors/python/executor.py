@@ -97,11 +97,13 @@ class PythonExecutor:
             return _raised(raised, log)
         if _being_cancelled():
             raise asyncio.CancelledError  # it swallowed the cancel and returned
+        if outputs is None or outputs == {}:
+            return StepResult(left_files=found.takes_context)
         try:
-            text = encode({} if outputs is None else outputs, limit=self._options.max_output_bytes)
+            text = encode(outputs, limit=self._options.max_output_bytes)
         except Unrecordable as bad:
             return _failed("output", str(bad), retryable=False)
-        return StepResult(outputs=json.loads(text))
+        return StepResult(outputs=json.loads(text), left_files=found.takes_context)
 
     async def _in_child(
         self, found: Registered, given: Mapping[str, Any], call: StepCall, log: CappedLog

@@ -22,9 +22,16 @@ _REFERENCE = frozenset({"spilled_to", "size", "content_type"})
 
 def refers(value: Any) -> bool:
     """Whether there is a reference to a spilled output in `value`."""
-    if isinstance(value, Mapping):
-        return value.keys() == _REFERENCE or any(refers(inner) for inner in value.values())
-    return isinstance(value, list | tuple) and any(refers(inner) for inner in value)
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, dict):
+            if one.keys() == _REFERENCE:
+                return True
+            pending += one.values()
+        elif isinstance(one, list | tuple):
+            pending += one
+    return False
 
 
 class Filling:
