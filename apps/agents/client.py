@@ -190,8 +190,10 @@ class Agent:
             what, body = await self._outcome(perform, task)
             if what:
                 await self._report(task, what, body)
-        except (Stale, Refused) as lost:
-            logger.warning("%s of %s was refused: %s", task.key, task.step_id, type(lost).__name__)
+        except Stale:
+            logger.warning("%s of %s went to another", task.key, task.step_id)
+        except Refused:
+            logger.warning("%s of %s was refused", task.key, task.step_id)
         except Exception:
             logger.exception("%s of %s could not be reported", task.key, task.step_id)
         finally:
@@ -206,7 +208,7 @@ class Agent:
                 return "", {}
             return "fail", {"error": "cancelled", "retryable": False}
         except Stale:
-            return "", {}
+            raise
         except TaskFailed as failed:
             return "fail", {"error": _text(failed), "retryable": failed.retryable}
         except Exception as error:

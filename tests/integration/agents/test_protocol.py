@@ -1,12 +1,15 @@
 """The protocol of agents: what they claim, keep and report, over HTTP."""
 
+import json
 from datetime import timedelta
 
 import pytest
 
 from apps.core.clock import database_now
+from apps.monitoring import facts
 from apps.workflows.models import Event, Execution, LogChunk, Performer, Task
 from apps.workflows.services import executions, leases
+from tests.fuzz.corpus import LITERALS
 from tests.integration.agents.conftest import review
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import check_rows, claim, statuses
@@ -217,3 +220,44 @@ def as_admin(make_user):
     client = APIClient(raise_request_exception=True)
     client.force_authenticate(make_user("admin"))
     return client
+
+
+def test_a21_hostile_literals_in_every_field_are_never_a_5xx(agent, started):
+    execution = started(review("first"), review("second"))
+    task, second = agent.claim(2)
+    place = "no such text anywhere"
+    bodies = {
+        "claim": {"max": 1, "wait_seconds": 0},
+        "heartbeat": {"tasks": [{"task_id": task["task_id"], "attempt": 1}], "load": 1},
+        "progress": {"attempt": 1, "percent_complete": 1, "message": ""},
+        "fail": {"attempt": 9, "error": "", "retryable": True},
+        "logs": {"attempt": 1, "lines": [{"number": 1, "stream": "stdout", "text": ""}]},
+        "complete": {"attempt": 9, "outputs": {}},
+    }  # fmt: skip
+    asked = 0
+    for what, body in bodies.items():
+        base = f"/agents/{agent.agent.pk}"
+        path = f"{base}/{what}" if what in ("claim", "heartbeat") else f"{base}/tasks/{task['task_id']}/{what}"
+        for name in body:
+            written = json.dumps({**body, name: place})
+            for literal in LITERALS[::3]:
+                sent = written.replace(json.dumps(place), literal).encode("utf-8", "surrogatepass")
+                answer = agent.client.post(path, sent, "application/json")
+                asked += 1
+                assert answer.status_code < 500, (what, name, literal[:80])
+    print(f"A21: {asked} hostile requests of an agent, none of them a 5xx")
+    assert asked > 900
+    agent.client.post(
+        f"/agents/{agent.agent.pk}/tasks/{task['task_id']}/artifacts?attempt=1&name=%ed%a0%80", b"", "x/y"
+    )
+    check_rows(execution)
+    assert agent.about(second, "complete", outputs={"still": "there"}).json() == {"recorded": True}
+
+
+def test_the_metrics_tell_of_it(agent, started):
+    started()
+    agent.claim()
+    found = facts.gather()
+    assert (found.agents.states, found.agents.slots, found.agents.used) == ({"live": 1, "draining": 0, "lost": 0}, 2, 1)
+    agent.beat(load=2)
+    assert facts.gather().agents.used == 2

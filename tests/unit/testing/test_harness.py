@@ -90,6 +90,25 @@ def test_a_function_is_told_what_the_attempt_is_about(workflow):
     ]
 
 
+def test_a_step_for_agents_is_mocked_as_any_other(workflow):
+    run = workflow("""
+    name: w
+    outputs: [{name: verdict, value: "${steps.review.outputs.verdict}"}]
+    steps:
+      - {id: review, retries: 1, agent: {requires: [kind == reviewer], with: {text: "${'a' == 'a'}"}}}
+    """)
+    with pytest.raises(HarnessError, match="has no mock"):
+        run.execute()
+    seen = []
+
+    def review(call):
+        seen.append((call.kind, call.config))
+        return fails() if call.attempt == 1 else returns(verdict="good")
+
+    assert run.mock("review", review).execute().outputs == {"verdict": "good"}
+    assert seen == [("agent", {"text": True})] * 2
+
+
 def test_what_a_function_raises_is_a_failure(workflow):
     def fetch(call):
         raise StepFailed("no such day", type="refused", retryable=True)
