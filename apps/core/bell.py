@@ -31,7 +31,7 @@ PREFIX = "platform_"
 ACROSS = frozenset({"events"})  # topics that are rung across hosts
 MAX_IDS = 150  # NOTIFY takes 8,000 bytes
 _GATHER_SECONDS = 0.004  # between two sends: the rings of busy workers go out together
-_LISTING_SECONDS = 0.2  # how long a listing of the listeners is believed
+_LISTING_SECONDS = 0.2  # how long a listing of the listeners is believed while its directory looks unchanged
 _PUBLISH_SECONDS = 5.0  # after so long a broker that does not answer has lost this ring
 _MAX_SOCKET_PATH = 90  # of 108 bytes, less the listener's own name
 
@@ -96,12 +96,13 @@ class _SocketBell:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._listed_at = 0.0
+        self._changed = 0  # when the directory was, by its file system's clock, whose ticks may be milliseconds
         self._listeners: list[tuple[list[str], str]] = []
 
     def ring(self, topic: str, ids: tuple[str, ...]) -> None:
-        now = time.monotonic()
-        if now - self._listed_at > _LISTING_SECONDS:
-            self._listed_at = now
+        now, changed = time.monotonic(), os.stat(self._directory).st_mtime_ns  # noqa: PTH116 (hot)
+        if changed != self._changed or now - self._listed_at > _LISTING_SECONDS:
+            self._listed_at, self._changed = now, changed
             names = [name for name in os.listdir(self._directory) if name.count(".") == 2]  # noqa: PTH208 (hot)
             self._listeners = [(name.split(".")[0].split("+"), str(self._directory / name)) for name in names]
         message = b""
