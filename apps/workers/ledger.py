@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from django.db import DatabaseError, connection
 from apps.core.clock import carried_now
 from apps.workflows.engine.types import Progressed, Reject
 from apps.workflows.services import leases
-from apps.workflows.services.ledger import ClaimedTask, Report, Turn, Wanted, turn
+from apps.workflows.services.ledger import ClaimedTask, Report, Turn, Wanted, sql, turn
 from apps.workflows.services.ledger.memory import memory
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Ledger(threading.Thread):
         self._look = True
         self._beat_now = True
         self._claiming = True
-        self._ending = False
+        self._ending = self._ended = False
         self._held: dict[UUID, int] = {}
         self._beat_at = self._reap_at = self._poll_at = self._wake_at = time.monotonic()
         self._backoff = 0.0
@@ -99,24 +100,13 @@ class Ledger(threading.Thread):
 
     def run(self) -> None:
         """Until `end`."""
-        while True:
-            reports, look, beat = self._next()
+        while not self._ended:
+            reports: list[Report] = []
             try:
-                if self._unsure:
-                    leases.give_back_unknown(self._settings.name, self._held)
-                    self._unsure = False
-                if beat:
-                    self._beat()
-                if reports or look:
-                    self._turn(reports, look=look)
-                if time.monotonic() >= self._wake_at:
-                    self._act_on_timers()
-                if time.monotonic() >= self._reap_at:
-                    self._reap()
-                if self._ending and not self._reports:
-                    leases.leave(self._settings.name)
-                    connection.close()
-                    return
+                # Where others write first, what is reported meanwhile goes with this turn, too.
+                with sql.in_line() if self._wait() else nullcontext():
+                    reports, look, beat = self._take()
+                    self._act(reports, look=look, beat=beat)
                 self._backoff = 0.0
             except DatabaseError as error:
                 self._put_back(reports, error)
@@ -125,25 +115,48 @@ class Ledger(threading.Thread):
                 logger.exception("the ledger failed; this worker ends")
                 os._exit(EXIT_SOFTWARE)
 
-    def _next(self) -> tuple[list[Report], bool, bool]:
-        """Wait until there is something to do, and take it."""
+    def _wait(self) -> bool:
+        """Wait until there is something to do; gives whether there are reports."""
         with self._wake:
             while True:
                 now = time.monotonic()
                 if not self._claiming:
                     self.claims_no_more.set()
-                free = self._claiming and len(self._held) < self._settings.slots
-                look = free and self._look
-                beat = self._beat_now or now >= self._beat_at
                 chores_at = min(self._reap_at, self._wake_at)
-                if self._reports or look or beat or self._ending or now >= chores_at:
-                    break
+                beat = self._beat_now or now >= self._beat_at
+                if self._reports or self._may_look() or beat or self._ending or now >= chores_at:
+                    return bool(self._reports)
                 self._wake.wait(max(0.0, min(self._beat_at, chores_at) - now))
+
+    def _may_look(self) -> bool:
+        return self._look and self._claiming and len(self._held) < self._settings.slots
+
+    def _take(self) -> tuple[list[Report], bool, bool]:
+        """What there is to do: reports, whether to look for work, whether to say that it lives."""
+        with self._wake:
             reports, self._reports = self._reports, []
+            look, beat = self._may_look(), self._beat_now or time.monotonic() >= self._beat_at
             if look:
                 self._look = False
             self._beat_now = False
             return reports, look, beat
+
+    def _act(self, reports: list[Report], *, look: bool, beat: bool) -> None:
+        if self._unsure:
+            leases.give_back_unknown(self._settings.name, self._held)
+            self._unsure = False
+        if beat:
+            self._beat()
+        if reports or look:
+            self._turn(reports, look=look)
+        if time.monotonic() >= self._wake_at:
+            self._act_on_timers()
+        if time.monotonic() >= self._reap_at:
+            self._reap()
+        if self._ending and not self._reports:
+            leases.leave(self._settings.name)
+            connection.close()
+            self._ended = True
 
     def _turn(self, reports: list[Report], *, look: bool) -> None:
         ended = [report.task_id for report in reports if not isinstance(report.happening, Progressed)]

@@ -7,6 +7,8 @@ the kernel serves waiters in order and frees the lock of a process that dies.
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -42,6 +44,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if pragma.strip():
                 connection.execute(pragma)
         return connection
+
+    @contextmanager
+    def in_line(self) -> Iterator[None]:
+        """Take the place in the queue now, and begin the transaction when one knows what to write."""
+        self._enter_queue()
+        try:
+            yield
+        finally:
+            if not self.in_atomic_block:
+                self._leave_queue()
 
     def _start_transaction_under_autocommit(self) -> None:
         self._enter_queue()

@@ -5,6 +5,7 @@ The ORM is right everywhere else; here a step has a fraction of a millisecond.
 
 from apps.workflows.services.ledger.sql.dialect import (
     Cursor,
+    in_line,
     is_deadlock,
     is_sqlite,
     json_in,
@@ -47,6 +48,7 @@ __all__ = [
     "TaskRow",
     "Waiting",
     "execution_columns",
+    "in_line",
     "inputs",
     "is_deadlock",
     "is_sqlite",

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -125,6 +125,11 @@ def statements() -> Iterator[Cursor]:
         if type(error.__cause__).__name__ == "DivisionByZero":
             raise FencedError("a row to be written was not as it had been read") from error
         raise
+
+
+def in_line() -> AbstractContextManager[None]:
+    """Where writers take turns (SQLite): wait for one's own before what is to be written is gathered."""
+    return connection.in_line() if is_sqlite() else nullcontext()  # type: ignore[attr-defined]
 
 
 def is_deadlock(error: DatabaseError) -> bool:
