@@ -34,7 +34,7 @@ class ProtocolView(GenericAPIView):
     """One route of the protocol."""
 
     # The others only tell who was refused: no account gets in here.
-    authentication_classes = [AgentAuthentication, *api_settings.DEFAULT_AUTHENTICATION_CLASSES]
+    authentication_classes = [AgentAuthentication, *cast("Any", api_settings.DEFAULT_AUTHENTICATION_CLASSES)]
     required_permissions = {"POST": AGENT}
     untold = frozenset({"POST"})
     pagination_class = None
