@@ -11,8 +11,8 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
-from apps.accounts.api.authentication import BearerAuthentication, SessionAuthentication
 from apps.agents import ledger, waiting
 from apps.agents.api import serializers
 from apps.agents.api.authentication import AgentAuthentication, AgentCaller
@@ -34,7 +34,7 @@ class ProtocolView(GenericAPIView):
     """One route of the protocol."""
 
     # The others only tell who was refused: no account gets in here.
-    authentication_classes = [AgentAuthentication, BearerAuthentication, SessionAuthentication]
+    authentication_classes = [AgentAuthentication, *cast("Any", api_settings.DEFAULT_AUTHENTICATION_CLASSES)]
     required_permissions = {"POST": AGENT}
     untold = frozenset({"POST"})
     pagination_class = None
