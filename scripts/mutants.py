@@ -59,6 +59,7 @@ EQUIVALENT: dict[str, str] = {
     "apps/accounts/grants.py `user is None or not user.is_authenticated or (not user.is_active)` lost "
     "`not user.is_authenticated`": "nobody in particular is not active either",
     "apps/accounts/grants.py column 68: `True` became `False`": "of no rows, flat or not, there are none",
+    "apps/accounts/grants.py column 86: `False` became `True`": "guardian asks for these of superusers only",
 }
 _FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,

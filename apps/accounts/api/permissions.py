@@ -25,11 +25,11 @@ def declared(view: Any, method: str) -> str | None:
     `@has_permission` and `@has_role` leave it.
     """
     required = getattr(view, "required_permissions", {})
-    action = getattr(view, "action", None)
-    key = action or ("GET" if method == "HEAD" else method)
+    verb = "GET" if method == "HEAD" else method
+    key = getattr(view, "action", None) or verb
     if key in required:
         return str(required[key])
-    handler = getattr(view, action or key.lower(), None)
+    handler = getattr(view, verb.lower(), None)  # of a viewset: the one of its action
     if code := getattr(handler, "required_permission", None):
         return str(code)
     role = getattr(handler, "required_role", None)
