@@ -129,6 +129,12 @@ def test_a7_a_viewset_asks_for_what_it_declares(http, make_user, bearer):
     assert http.delete("/things/1", headers=guest).status_code == 403
 
 
+def test_options_would_describe_fields_and_is_served_to_nobody(http, make_user, bearer):
+    make_user("root", "admin")
+    for path in ("/things", "/things/1", "/auth/me"):
+        assert http.options(path, headers=bearer("root")).status_code == 405
+
+
 def test_a7_an_action_that_declares_nothing_is_refused_even_to_admins(http, make_user, bearer):
     make_user("root", "admin")
     root = bearer("root")
