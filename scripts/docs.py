@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -280,6 +281,16 @@ def fuzz() -> str:
     return table(("what", "so far"), rows)
 
 
+def mutants() -> str:
+    """The verdicts of `docs/mutants.json`, by file. Those that live are listed with their reasons in the script."""
+    kept: Mapping[str, Mapping[str, str]] = json.loads((DOCS / "mutants.json").read_text(encoding="utf-8"))
+    tried = Counter(one["name"].partition(" ")[0] for one in kept.values())
+    killed = Counter(one["name"].partition(" ")[0] for one in kept.values() if one["by"])
+    rows = [(f"`{path}`", str(count), str(killed[path]), str(count - killed[path])) for path, count in tried.items()]
+    rows.append(("all", str(tried.total()), str(killed.total()), str(tried.total() - killed.total())))
+    return table(("file", "conditions flipped", "a test failed", "nobody could notice"), rows)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -288,7 +299,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
     "breaker-keys": lambda: keys("CircuitBreaker", "circuit_breaker"),
     "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
-    "chaos": chaos, "fuzz": fuzz, "matrix": permission_matrix, "admin-matrix": admin_matrix,
+    "chaos": chaos, "fuzz": fuzz, "mutants": mutants, "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip
 
 

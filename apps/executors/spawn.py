@@ -4,8 +4,10 @@ import asyncio
 import codecs
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,18 +93,21 @@ class ChildProcess:
         await uninterrupted(asyncio.to_thread(guard.sweep, self._mark))
 
     async def _destroy(self, grace: float) -> None:
-        if self.alive and grace > 0:
-            strays = await asyncio.to_thread(guard.marked, self._mark, leader=self.pid)
-            self._signal_group(signal.SIGTERM)
-            guard.send({pid for pid in strays if _group(pid) != self.pid}, signal.SIGTERM)
-            await asyncio.wait([self.exited], timeout=grace)
-        if self.alive:
-            # Stopped first, so that it cannot die and orphan unmarked descendants before they were found.
-            self._signal_group(signal.SIGSTOP)
-            strays = await asyncio.to_thread(guard.marked, self._mark, leader=self.pid)
-            self._signal_group(signal.SIGKILL)
-            guard.send(strays, signal.SIGKILL)
-        await asyncio.shield(self.exited)
+        # Once it is gone, those of its descendants that threw the mark away can be found by nothing but this.
+        with Found() as strays:
+            if self.alive and grace > 0:
+                strays.add(await asyncio.to_thread(guard.marked, self._mark, leader=self.pid))
+                self._signal_group(signal.SIGTERM)
+                strays.send(signal.SIGTERM, but=self.pid)
+                await asyncio.wait([self.exited], timeout=grace)
+            if self.alive:
+                # Stopped first, so that it cannot die and orphan unmarked descendants before they were found.
+                self._signal_group(signal.SIGSTOP)
+                strays.add(await asyncio.to_thread(guard.marked, self._mark, leader=self.pid))
+                self._signal_group(signal.SIGKILL)
+            strays.send(signal.SIGKILL)
+            await asyncio.shield(self.exited)
+            await asyncio.to_thread(strays.gone)
         await asyncio.to_thread(guard.sweep, self._mark)
 
     def _signal_group(self, number: signal.Signals) -> None:
@@ -129,11 +134,43 @@ class ChildProcess:
             self.exited.set_result(code)
 
 
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return -1
+class Found:
+    """Processes that were found, each by a descriptor: a number that was given to another since is never signalled."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[int, int] = {}
+
+    def __enter__(self) -> "Found":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+
+    def add(self, pids: set[int]) -> None:
+        """Remember those of `pids` that exist."""
+        for pid in pids - self._descriptors.keys():
+            with contextlib.suppress(AttributeError, OSError):
+                self._descriptors[pid] = os.pidfd_open(pid)
+
+    def send(self, number: signal.Signals, *, but: int = 0) -> None:
+        """Signal each that lives and is not in the group `but`."""
+        for pid, descriptor in self._descriptors.items():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if not but or os.getpgid(pid) != but:
+                    signal.pidfd_send_signal(descriptor, number)
+
+    def gone(self, seconds: float = 5.0) -> bool:
+        """Wait until none of them runs any more; whether that was reached within `seconds`."""
+        deadline, waiting = time.monotonic() + seconds, select.poll()
+        left = set(self._descriptors.values())
+        for descriptor in left:
+            waiting.register(descriptor, select.POLLIN)
+        while left and (rest := deadline - time.monotonic()) > 0:
+            for descriptor, _ in waiting.poll(1000 * rest):
+                waiting.unregister(descriptor)
+                left.discard(descriptor)
+        return not left
 
 
 class PipeReader:

@@ -22,6 +22,8 @@ GRANDCHILDREN = {
     "in a session of its own": "setsid -f sh -c 'echo $$ >> $PIDS; exec sleep 300'",
     "orphaned in a session of its own": "(setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' &)",
     "without its environment": "setsid env -i PIDS=$PIDS sh -c 'echo $$ >> $PIDS; exec sleep 300' &",
+    "without its environment and deaf": "setsid env -i PIDS=$PIDS sh -c "
+    "'trap \"\" TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
     "deaf to SIGTERM": "setsid sh -c 'trap \"\" TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
 }
 
@@ -70,7 +72,7 @@ async def test_a27_a_cancel_ends_every_grandchild(executor, sink, tmp_path, how)
     assert not list(tmp_path.rglob("command*"))
 
 
-@pytest.mark.parametrize("how", [how for how in GRANDCHILDREN if how != "without its environment"])
+@pytest.mark.parametrize("how", [how for how in GRANDCHILDREN if "environment" not in how])
 async def test_a27_a_normal_end_leaves_nothing_behind(executor, sink, tmp_path, how):
     pids = tmp_path / "pids"
     command = f"{GRANDCHILDREN[how]}\nuntil [ -s $PIDS ]; do sleep 0.01; done; echo done"
