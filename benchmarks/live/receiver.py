@@ -74,11 +74,13 @@ class Board:
         self.sent: list[float] = []
         self.came: list[float] = []
         self.lost = 0
+        self.since = monotonic()  # what was published before is in a snapshot, which may hold its mark
 
     def note(self, sent: float, came: float) -> None:
         """One frame."""
-        self.sent.append(sent)
-        self.came.append(came)
+        if sent >= self.since:
+            self.sent.append(sent)
+            self.came.append(came)
 
 
 async def run(port: int, path: str, sockets: int, events: int, tokens: list[str]) -> None:
@@ -98,6 +100,7 @@ async def run(port: int, path: str, sockets: int, events: int, tokens: list[str]
 
     await asyncio.gather(*(opened(number) for number in range(sockets)))
     await asyncio.sleep(2.0)  # their snapshots
+    board.since = monotonic()
     print("ready", flush=True)
     wanted, last, quiet_since = sockets * events, -1, monotonic()
     while len(board.came) < wanted:
