@@ -169,15 +169,19 @@ async def test_a20_500_events_to_a_slow_reader_whose_connection_drops(server, mo
             reports(client, "dropped", [n])
         return ended(client, "dropped")
 
-    async with Cutting(server.port, seed=6) as proxy:
-        publishing = asyncio.get_running_loop().run_in_executor(None, publish)
-        async with Progress(f"ws://127.0.0.1:{proxy.port}", "dropped", token=client.token, since=0) as told:
+    async def watch(port):
+        async with Progress(f"ws://127.0.0.1:{port}", "dropped", token=client.token, since=0) as told:
             async for frame in told:
                 if frame["type"] == "event":
                     seen.append(frame["seq"])
                 await asyncio.sleep(chance.random() * 0.01)
-        last = await publishing
-    print(f"500 events: {len(seen)} frames of events, {proxy.cuts} connections cut, {told.connections} made")
+        return told.connections
+
+    async with Cutting(server.port, seed=6) as proxy, asyncio.TaskGroup() as both:  # one that fails ends the other
+        publishing = both.create_task(asyncio.to_thread(publish))
+        watching = both.create_task(watch(proxy.port))
+    last = publishing.result()
+    print(f"500 events: {len(seen)} frames of events, {proxy.cuts} connections cut, {watching.result()} made")
     assert proxy.cuts > 5
     assert last > 500
     assert seen == list(range(1, last + 1))
