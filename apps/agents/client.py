@@ -28,6 +28,7 @@ logger = logging.getLogger("agent")
 
 WAIT_SECONDS = 30.0
 DRAIN_SECONDS = 20.0
+ANSWER_SECONDS = 1.0  # an answer to a claim may be on its way for so long
 MOST_SECONDS_BETWEEN_BEATS = 10.0
 LEAST_SECONDS_BETWEEN_BEATS = 0.25
 BEATS_A_LEASE = 3
@@ -137,6 +138,8 @@ class Agent:
             draining = asyncio.create_task(self._draining.wait())
             try:
                 await asyncio.wait((beating, claiming, draining), return_when=asyncio.FIRST_COMPLETED)
+                # What a claim's answer brings is this agent's already: one that is on its way is waited for.
+                await asyncio.wait((claiming,), timeout=ANSWER_SECONDS)
                 claiming.cancel()
                 await self._end_what_runs()
             finally:
@@ -161,7 +164,7 @@ class Agent:
     # -- claiming ----------------------------------------------------------------------------------------------------
 
     async def _claim_on(self, perform: Perform) -> None:
-        while True:
+        while not self._draining.is_set():
             self._freed.clear()
             free = self._slots - len(self._running)
             if free <= 0:
