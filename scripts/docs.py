@@ -288,7 +288,7 @@ def mutants() -> str:
     killed = Counter(one["name"].partition(" ")[0] for one in kept.values() if one["by"])
     rows = [(f"`{path}`", str(count), str(killed[path]), str(count - killed[path])) for path, count in tried.items()]
     rows.append(("all", str(tried.total()), str(killed.total()), str(tried.total() - killed.total())))
-    return table(("file", "conditions flipped", "a test failed", "nobody could notice"), rows)
+    return table(("file", "conditions flipped", "a test failed", "none of these tests failed"), rows)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
