@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from django.db import connections
+from rest_framework.test import APIClient
 
 from apps.accounts.models import Role, User
 from apps.core import bell
@@ -46,6 +47,19 @@ def make_user(db):
         if role:
             user.roles.add(Role.objects.get(name=role))
         return user
+
+    return make
+
+
+@pytest.fixture
+def client_of():
+    """A client that is this account."""
+
+    def make(user):
+        client = APIClient(raise_request_exception=True)
+        client.force_authenticate(user)
+        client.user = user
+        return client
 
     return make
 

@@ -1,7 +1,6 @@
 """Registering, changing and sharing agents: who may, and what others are told."""
 
 import pytest
-from rest_framework.test import APIClient
 
 from apps.accounts.audit.models import AuditEntry
 from apps.accounts.models import Role
@@ -9,17 +8,6 @@ from apps.agents.models import Agent
 from apps.workflows.services.ledger import lanes
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def client_of():
-    def make(user):
-        client = APIClient(raise_request_exception=True)
-        client.force_authenticate(user)
-        client.user = user
-        return client
-
-    return make
 
 
 @pytest.fixture

@@ -22,19 +22,6 @@ def as_user(make_user):
 
 
 @pytest.fixture
-def client_of():
-    """A client that is this account."""
-
-    def make(user):
-        client = APIClient(raise_request_exception=True)
-        client.force_authenticate(user)
-        client.user = user
-        return client
-
-    return make
-
-
-@pytest.fixture
 def run(make_workflow, owner):
     """An execution of a workflow of the owner's with these steps: `run([noop("a")], name="Report")`."""
 
