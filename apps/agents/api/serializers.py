@@ -4,8 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.agents.models import MOST_SLOTS, NAME, Agent
+from apps.agents.models import MOST_SLOTS, NAME, SHARING, Agent
 from apps.core.api.viewsets import StrictSerializer
+from apps.workflows.api.grants import GrantChangeSerializer
 from apps.workflows.engine.labels import LABELS, LabelError, parse
 
 MOST_LABEL = 200  # characters of a label's text
@@ -101,14 +102,11 @@ class NewAgentSerializer(StrictSerializer):
     )
 
 
-class AgentGrantSerializer(StrictSerializer):
+class AgentGrantSerializer(GrantChangeSerializer):
     """Who shall be able to do what with it: exactly these, and no grant where the list is empty."""
 
-    user = serializers.CharField(max_length=150, required=False, help_text="A username; or give `group` or `role`.")
-    group = serializers.CharField(max_length=150, required=False, help_text="A group's name, instead of `user`.")
-    role = serializers.CharField(max_length=64, required=False, help_text="A role's name, instead of `user`.")
     permissions = serializers.ListField(
-        child=serializers.ChoiceField(choices=("read", "update", "delete")), max_length=3
+        child=serializers.ChoiceField(choices=SHARING.verbs), max_length=len(SHARING.verbs)
     )
 
 
