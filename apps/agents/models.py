@@ -13,6 +13,7 @@ from apps.workflows.models.gate import SharedQuerySet, Sharing
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}"
 MOST_SLOTS = 1000
+PERFORMER = "agent:"  # and the name: what leases name as their owner
 
 
 class AgentQuerySet(SharedQuerySet["Agent"]):
@@ -56,7 +57,7 @@ class Agent(models.Model):
     @property
     def performer(self) -> str:
         """What its leases name as their owner."""
-        return f"agent:{self.name}"
+        return f"{PERFORMER}{self.name}"
 
 
 class AgentUserPermission(UserObjectPermissionBase):

@@ -11,14 +11,14 @@ from django.db.models.functions import Concat
 from django.utils import timezone
 
 from apps.accounts.permissions import Permission
-from apps.agents.models import Agent
+from apps.agents.models import PERFORMER, Agent
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Performer, Task
 
 
 def visible_to(user: Any, permission: Permission) -> QuerySet[Agent]:
     """Those a caller may do this with, each with its presence: `load` and `seen_at`, None where it is not heard of."""
-    here = Performer.objects.filter(name=Concat(Value("agent:"), OuterRef("name")))
+    here = Performer.objects.filter(name=Concat(Value(PERFORMER), OuterRef("name")))
     return (
         Agent.objects.visible_to(user, permission)
         .select_related("owner", "token")
