@@ -5,7 +5,7 @@ for one number never changes.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,10 +131,10 @@ def heartbeat(agent: Agent, named: Sequence[tuple[UUID, int]], *, load: int | No
 
     An attempt that ran longer than its step allows ends here, and is told as lost.
     """
-    held = leases_of(agent, lease_seconds=_lease())
-    _, lost = _known(agent, held, named=frozenset(named))
+    held, all_named = leases_of(agent, lease_seconds=_lease()), frozenset(named)
+    _, lost = _known(agent, held, named=all_named)
     leases.lose(lost)
-    late = _overdue(one for one in held if (one.task_id, one.fence) in set(named))
+    late = _overdue(one for one in held if (one.task_id, one.fence) in all_named)
     answer = _beat(agent, [one for one in named if one not in late], load=load)
     return Beat(
         cancel=answer.cancel,
@@ -167,7 +167,7 @@ def _known(
     return known, lost
 
 
-def _overdue(held: Any) -> set[tuple[UUID, int]]:
+def _overdue(held: Iterable[Held]) -> set[tuple[UUID, int]]:
     """End the attempts that have run longer than their steps allow."""
     asked = {one.task_id: one for one in held}
     rows = Task.objects.filter(pk__in=asked).select_related("execution").only("step_id", "execution__version_id")
