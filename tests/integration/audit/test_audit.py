@@ -9,7 +9,6 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from guardian.shortcuts import assign_perm, remove_perm
-from rest_framework.test import APIClient
 
 from apps.accounts import audit, services, tokens
 from apps.accounts.audit.chain import verify
@@ -27,16 +26,6 @@ def _fresh_cache():
     cache.clear()
     yield
     cache.clear()
-
-
-@pytest.fixture
-def client_of():
-    def make(user):
-        client = APIClient()
-        client.force_authenticate(user)
-        return client
-
-    return make
 
 
 @pytest.fixture
