@@ -45,6 +45,8 @@ TESTS = (
     "tests/integration/workflows/test_api.py",
     "tests/integration/accounts/test_grants.py",
     "tests/integration/accounts/test_api_tokens.py",
+    "tests/integration/agents/test_registering.py",
+    "tests/integration/progress/test_ends.py",
     "tests/integration/matrix/test_scopes.py",
     "tests/integration/matrix/test_matrix.py",
 )
@@ -57,6 +59,8 @@ EQUIVALENT: dict[str, str] = {
     ),
     "apps/accounts/permissions.py `user is not None` became `user is None`": "the same answer, by way of a thread",
     "apps/accounts/grants.py `user is None or not user.is_authenticated or (not user.is_active)` lost "
+    "`not user.is_authenticated`": "nobody in particular is not active either",
+    "apps/workflows/models/gate.py `not user.is_authenticated or not user.is_active` lost "
     "`not user.is_authenticated`": "nobody in particular is not active either",
     "apps/accounts/grants.py column 68: `True` became `False`": "of no rows, flat or not, there are none",
     "apps/accounts/grants.py column 86: `False` became `True`": "guardian asks for these of superusers only",

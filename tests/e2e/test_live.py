@@ -46,7 +46,7 @@ class Server:
         self.port = free_port()
         self.base, self.sockets = f"http://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}"
         self.environment = users_environment(
-            DATA_DIR=str(directory), ADMIN_PASSWORD=PASSWORD, DAGGER_TRACING_ENABLED="false", LOG_LEVEL="ERROR",
+            DATA_DIR=str(directory), ADMIN_PASSWORD=PASSWORD, DAGGER_TRACING_ENABLED="false", LOG_LEVEL="WARNING",
             RATE_LIMIT_ENABLED="false", DJANGO_SETTINGS_MODULE="orchestration.settings.dev", PORT=str(self.port),
         )  # fmt: skip
         self.log = directory / "log"
@@ -266,7 +266,9 @@ async def test_a19_200_sockets_that_never_read_cost_bounded_memory_and_nobody_el
 
     def burst(n):
         body = [{**big, "message": f"{n} {i}"} for i in range(20)]
-        return client.post("/progress/update", json=body).json()[-1]["seq"]
+        answer = client.post("/progress/update", json=body)
+        assert answer.status_code == 200, f"{answer.text}\n{server.log.read_text()[-4000:]}"
+        return answer.json()[-1]["seq"]
 
     burst(0)
     alone = await watched(server, client.token, "deaf", 12, burst)

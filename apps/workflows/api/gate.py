@@ -1,8 +1,7 @@
 """The gate of this app's views: a caller without the role may still own a workflow, or have been granted it."""
 
-from typing import Any, TypedDict
+from typing import Any
 
-from opentelemetry import trace
 from rest_framework.request import Request
 
 from apps.accounts.api.permissions import DeclaredPermission
@@ -45,18 +44,3 @@ class GatedViewSet(Idempotent, GenericViewSet):
         visible = type(workflow).objects.visible_to(self.request.user, permission)
         if not visible.filter(pk=workflow.pk).exists():
             raise Denied(f"this needs the permission {permission.value} on `{workflow}`")
-
-
-class Traced(TypedDict):
-    """The trace and the span of a request, in hexadecimal digits (32 and 16); empty when none is recorded."""
-
-    trace_id: str
-    trace_parent: str
-
-
-def callers_trace() -> Traced:
-    """Where what this request starts belongs."""
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return Traced(trace_id="", trace_parent="")
-    return Traced(trace_id=f"{context.trace_id:032x}", trace_parent=f"{context.span_id:016x}")

@@ -17,7 +17,8 @@ from apps.accounts.permissions import Permission
 from apps.core.errors import Invalid
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import STATUSES, UUID, priority_of, started
-from apps.workflows.api.gate import GatedViewSet, callers_trace
+from apps.workflows.api.gate import GatedViewSet
+from apps.workflows.api.traces import callers_trace
 from apps.workflows.models import Execution, Task
 from apps.workflows.selectors.relations import of_workflow
 from apps.workflows.selectors.why import why

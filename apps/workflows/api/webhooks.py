@@ -17,8 +17,9 @@ from apps.core.api.access import OPEN
 from apps.core.api.parsers import read_bounded
 from apps.core.api.viewsets import StrictSerializer
 from apps.core.errors import Denied, Invalid, Problem
-from apps.workflows.api.gate import GatedViewSet, callers_trace
+from apps.workflows.api.gate import GatedViewSet
 from apps.workflows.api.serializers import StartedSerializer
+from apps.workflows.api.traces import callers_trace
 from apps.workflows.models import Webhook, Workflow
 from apps.workflows.services import webhooks
 

@@ -19,10 +19,10 @@ from apps.core.api.parsers import JSONParser
 from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
 from apps.workflows.api.executions import MAX_SEARCH, MAX_TAG, started
-from apps.workflows.api.gate import callers_trace
 from apps.workflows.api.parsers import DEFINITION_PARSERS
 from apps.workflows.api.plans import PlanActions
 from apps.workflows.api.renderers import DefinitionRenderer
+from apps.workflows.api.traces import callers_trace
 from apps.workflows.definition.schema import json_schema
 from apps.workflows.models import Execution, Workflow, WorkflowVersion
 from apps.workflows.selectors.relations import for_a_page, with_parents

@@ -1,9 +1,13 @@
 """Registering, changing and sharing agents: who may, and what others are told."""
 
 import pytest
+from django.test import Client
 
+from apps.accounts import api_tokens
 from apps.accounts.audit.models import AuditEntry
-from apps.accounts.models import Role
+from apps.accounts.models import ApiToken, Role
+from apps.accounts.models import Permission as PermissionRow
+from apps.accounts.permissions import Permission
 from apps.agents.models import Agent
 from apps.workflows.services.ledger import lanes
 
@@ -110,13 +114,22 @@ def test_sharing_and_what_decided(make_agent, make_user, client_of):
     assert mine.get(f"/auth/explain?permission=system:read&object={agent.agent.pk}").status_code == 400
 
 
+def test_a_token_of_single_workflows_reaches_no_agent(agent, make_user):
+    token, raw = api_tokens.create(
+        by=make_user("admin"), name="wide", wanted=[Permission.AGENT_READ], expires_in_days=1
+    )
+    client = Client(headers={"Authorization": f"Bearer {raw}"})
+    assert client.get(f"/agents/{agent.agent.pk}").status_code == 200
+    ApiToken.objects.filter(pk=token.pk).update(workflows=["a-workflow"])  # such a one cannot be made
+    assert client.get(f"/agents/{agent.agent.pk}").status_code == 404
+    assert client.get("/agents").json()["results"] == []
+
+
 def test_nobody_grants_what_he_lacks(make_agent, make_user, client_of):
     agent = make_agent(by=make_user())
     guardian = make_user()
     guardian.roles.add(Role.objects.create(name="accounts-only"))
-    from apps.accounts.models import Permission
-
-    Role.objects.get(name="accounts-only").permissions.add(Permission.objects.get(code="system:admin"))
+    Role.objects.get(name="accounts-only").permissions.add(PermissionRow.objects.get(code="system:admin"))
     keeper = client_of(type(guardian).objects.get(pk=guardian.pk))
     given = keeper.put(
         f"/agents/{agent.agent.pk}/grants", {"user": guardian.username, "permissions": ["update"]}, format="json"
@@ -128,13 +141,11 @@ def test_a_task_for_agents_needs_the_right_to_direct_one(make_user, client_of):
     body = {"agent": {"with": {"a": 1}}}
     maker = make_user()
     role = Role.objects.create(name="makers")
-    from apps.accounts.models import Permission
-
-    role.permissions.add(Permission.objects.get(code="task:create"))
+    role.permissions.add(PermissionRow.objects.get(code="task:create"))
     maker.roles.add(role)
     assert client_of(maker).post("/tasks", body, format="json").status_code == 403
     assert client_of(maker).post("/tasks", {"python": "builtin.noop"}, format="json").status_code == 202
-    role.permissions.add(Permission.objects.get(code="agent:execute"))
+    role.permissions.add(PermissionRow.objects.get(code="agent:execute"))
     fresh = client_of(type(maker).objects.get(pk=maker.pk))
     assert fresh.post("/tasks", body, format="json").status_code == 202
 

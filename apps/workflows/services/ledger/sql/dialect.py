@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -77,11 +77,11 @@ def marks(count: int) -> str:
 class _Plain:
     """SQLite's own cursor: beside a statement of ten microseconds Django's wrappers cost as much again."""
 
-    __slots__ = ("_cursor", "fetchall", "fetchone")
+    __slots__ = ("_cursor", "close", "fetchall", "fetchone")
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
-        self.fetchone, self.fetchall = cursor.fetchone, cursor.fetchall
+        self.fetchone, self.fetchall, self.close = cursor.fetchone, cursor.fetchall, cursor.close
 
     @property
     def rowcount(self) -> int:
@@ -117,10 +117,14 @@ def new_cursor() -> Cursor:
 
 @contextmanager
 def statements() -> Iterator[Cursor]:
-    """A cursor inside a transaction; what the database refuses is raised as Django's error, or as `FencedError`."""
+    """A cursor inside a transaction; what the database refuses is raised as Django's error, or as `FencedError`.
+
+    It is closed at the end: one that only the garbage collector ends may be ended in another thread, and with it goes a
+    statement that this thread has begun to use again ("bad parameter or other API misuse").
+    """
     try:
-        with connection.wrap_database_errors:
-            yield new_cursor()
+        with connection.wrap_database_errors, closing(new_cursor()) as cursor:
+            yield cursor
     except DataError as error:
         if type(error.__cause__).__name__ == "DivisionByZero":
             raise FencedError("a row to be written was not as it had been read") from error
