@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.agents import ledger
 from apps.agents.models import Agent
@@ -102,7 +102,7 @@ class Room:
             try:
                 await _in_thread(listener.read)
                 await self._look()
-            except DatabaseError as error:
+            except Error as error:
                 logger.warning("waiting claims: the database does not answer: %s", type(error).__name__)
                 await asyncio.sleep(POLL_SECONDS)
             # Looking takes a small share of the time, however often it rings.
@@ -168,7 +168,7 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 def _connected(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return function(*args, **kwargs)
-    except DatabaseError:
+    except Error:
         connection.close()  # the next call gets a new one
         raise
 
