@@ -15,11 +15,16 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from apps.workflows.engine.labels import LabelError, parse_labels
+
 ROOT = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 32
 NEVER_SHOWN = frozenset(
-    {"VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL", "ALERT_PAGER", "ALERT_OPERATORS", "ALERT_WATCHDOG"}
-)
+    {
+        "VAULT_KEYS", "OIDC_CLIENT_SECRET", "ARTIFACT_STORAGE_URL", "ALERT_PAGER", "ALERT_OPERATORS", "ALERT_WATCHDOG",
+        "DATABASE_URL", "REDIS_URL",
+    }
+)  # fmt: skip
 """Secrets that can be wrong: the line that refuses them does not repeat them."""
 
 
@@ -34,6 +39,13 @@ class UnsafeEnvironment(Exception):
 def _split(value: Any) -> Any:
     """`a, b` as a tuple of its parts."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _is_origin(text: str) -> bool:
+    """Whether it is a scheme with a host, and nothing behind."""
+    url = urlsplit(text)
+    plain = text == f"{url.scheme}://{url.netloc}" and "@" not in text
+    return bool(url.scheme in ("http", "https") and url.hostname and plain)
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
@@ -165,6 +177,47 @@ class Environment(BaseModel):
     EMAIL_FROM: str = Field("", description="Sender of mails, `Name <address>`; empty: `EMAIL_HOST_USER`.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
+    @field_validator("DATABASE_URL", mode="after")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        url = urlsplit(value)
+        _ = url.port  # raises ValueError for what is no port
+        if value and not (url.scheme in ("postgres", "postgresql", "sqlite") and url.path.strip("/")):
+            raise ValueError("give `postgres://user:password@host/name`, or nothing for SQLite in DATA_DIR")
+        return value
+
+    @field_validator("REDIS_URL", mode="after")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and not (url.path if url.scheme == "unix" else url.scheme in ("redis", "rediss") and url.hostname):
+            raise ValueError("give `redis://host:6379/0`, `rediss://…` or `unix:///path/of/the.sock`")
+        return value
+
+    @field_validator("CORS_ALLOWED_ORIGINS", mode="after")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not _is_origin(one):
+                raise ValueError(f"{one!r} is no origin: give `https://app.example.com`, without a path")
+        return value
+
+    @field_validator("PLATFORM_URL", mode="after")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not _is_origin(value.rstrip("/")):
+            raise ValueError("give scheme and host, such as `https://platform.example.com`, without a path")
+        return value.rstrip("/")
+
+    @field_validator("WORKER_LABELS", mode="after")
+    @classmethod
+    def _labels(cls, value: str) -> str:
+        try:
+            parse_labels(value)
+        except LabelError as wrong:
+            raise ValueError(f"{wrong.message} (at character {wrong.position + 1})") from None
+        return value
+
     @field_validator("TRUSTED_PROXIES", mode="after")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -255,6 +308,10 @@ class Environment(BaseModel):
         return value.expanduser().resolve()
 
 
+_MESSAGES = {"string_pattern_mismatch": "give a number and its time, such as `6000/m` (s, m, h or d)"}
+"""In the place of pydantic's own; rates are the only texts with a pattern."""
+
+
 def read(source: Mapping[str, str] | None = None) -> Environment:
     """The environment as typed values.
 
@@ -268,7 +325,10 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         names = [str(e["loc"][0]) if e["loc"] else "OIDC_ISSUER" for e in wrong.errors()]
         shown = ["(not shown)" if name in NEVER_SHOWN else repr(given.get(name)) for name in names]
         raise UnsafeEnvironment(
-            [f"{name}={text}: {e['msg']}" for name, text, e in zip(names, shown, wrong.errors(), strict=True)]
+            [
+                f"{name}={text}: {_MESSAGES.get(e['type']) or e['msg'].removeprefix('Value error, ')}"
+                for name, text, e in zip(names, shown, wrong.errors(), strict=True)
+            ]
         ) from None
 
 

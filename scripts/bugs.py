@@ -80,6 +80,7 @@ _SERVICES, _PARSERS = "apps/accounts/services.py", "apps/core/api/parsers.py"
 _START = "tests/unit/test_environment.py"
 _ADMIN = "tests/integration/accounts/test_services.py"
 _ENDS = "tests/integration/accounts/test_users.py"
+_AGENTS = "tests/integration/agents/test_credential.py"
 OF_RIGHTS = (
     _of("A1", "a short key starts", _ENVIRONMENT, r"^        if _weak\(key\):$", "        if not key:", _START),
     _of("A1", "one key for both starts", _ENVIRONMENT,
@@ -110,8 +111,8 @@ OF_RIGHTS = (
         r"\1", TOKENS),
     _of("A4", "roles end nothing", _SERVICES, r"(user\.roles\.set\(after\)\n[^\n]*\n)    tokens\.revoke_all\(user\)",
         r"\1", TOKENS),
-    _of("A4", "disabling ends nothing", _TOKENS, r"pk=claims\.user_id, is_active=True, token_version=claims\.version\)"
-        r"\.first\(\)\n    if user is None", "pk=claims.user_id).first()\n    if user is None", TOKENS),
+    _of("A4", "disabling ends nothing", _TOKENS, r'is_active=True, token_version=version\)$',
+        "token_version=version)", TOKENS),
     _of("A4", "logout ends nothing", _TOKENS,
         r'user=OuterRef\("pk"\), revoked_at=None\)', 'user=OuterRef("pk"))', TOKENS),
     _of("A4", "logout-all leaves the version", _TOKENS, r'F\("token_version"\) \+ 1', 'F("token_version")', TOKENS),
@@ -124,6 +125,16 @@ OF_RIGHTS = (
     _of("A12", "a service asks for less", "apps/workflows/api/webhooks.py",
         r"^        self\.require\(webhook\.workflow, Permission\.WORKFLOW_EXECUTE\)$", "        pass",
         "tests/integration/matrix/test_scopes.py"),
+    _of("A12", "an agent speaks as another", "apps/agents/api/protocol.py",
+        r'^        if self\.kwargs\["id"\] != agent\.pk:$', "        if not agent.pk:", _AGENTS),
+    _of("A12", "whose lease it is is not asked", "apps/agents/ledger.py",
+        r"row\.lease_owner == agent\.performer and ", "", _AGENTS),
+    _of("A12", "an agent's credential is an account's", "apps/accounts/api_tokens.py",
+        r"^    if key\.audience != ApiToken\.Audience\.API:$", "    if not key.audience:", _AGENTS),
+    _of("A4", "disabling an agent ends nothing", "apps/agents/api/authentication.py",
+        r"token=token, disabled=False", "token=token", _AGENTS),
+    _of("A4", "a waiting claim outlives its right", "apps/agents/waiting.py",
+        r"if one\.agent\.pk not in allowed\]", "if one.agent.pk is None]", "tests/integration/agents/test_waiting.py"),
     _of("A21", "NUL passes", _PARSERS, r'^    if "\\0" in text:$', "    if not text:", PARSERS, FRAME),
     _of("A21", "surrogates pass", _PARSERS, r"^    if not text\.isascii\(\):$", "    if not text:", PARSERS),
     _of("A21", "NaN passes", _PARSERS, r', parse_constant=_constant', "", PARSERS),

@@ -110,14 +110,33 @@ def keys(model: str, place: str) -> str:
     from apps.workflows.definition import schema
     from apps.workflows.definition.availability import reason
 
-    rows = []
-    for name, field in getattr(schema, model).model_fields.items():
-        if place in ("definition", "step") and reason(place, field.alias or name):
-            continue
+    refused = place in ("definition", "step")
+    rows = [row for row in _rows(getattr(schema, model)) if not (refused and reason(place, row[0].strip("`")))]
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def _rows(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str | None]]:
+    """(key, type, default, meaning) of each key of a mapping."""
+    for name, field in model.model_fields.items():
         value = None if field.is_required() else field.get_default(call_default_factory=True)
         shown = "" if value in (None, "", [], {}) else f"`{str(value).lower()}`"
         default = "must be given" if field.is_required() else shown
-        rows.append((f"`{field.alias or name}`", _word(field.annotation), default, field.description))
+        yield f"`{prefix}{field.alias or name}`", _word(field.annotation), default, field.description
+
+
+_INNER = {
+    "container_config": "ContainerConfig", "volumes[]": "Volume", "caches[]": "CacheVolume", "resources": "Resources",
+    "registry": "Registry", "outputs[]": "Output", "concurrency": "Concurrency", "notify[]": "Notify",
+    "rate_limit": "RateLimit", "cache": "Cache", "python": "PythonCall", "executor": "Added", "agent": "Agent",
+    "workflow": "SubWorkflow", "approval": "Approval", "wait": "Wait",
+}  # fmt: skip
+
+
+def inner_keys() -> str:
+    """What the mappings within a workflow file may say, but for those with a table of their own."""
+    from apps.workflows.definition import schema
+
+    rows = [row for place, model in _INNER.items() for row in _rows(getattr(schema, model), f"{place}.")]
     return table(("key", "type", "default", "meaning"), rows)
 
 
@@ -163,6 +182,10 @@ def _endpoints(view: Any) -> Iterator[tuple[str, str, bool, str]]:
         yield method.upper(), str(declared(instance, method.upper())), owned, _first_line(handler if ours else cls)
 
 
+_DJANGOS = {"/": "Leads to `/ui/`.", "/ui/logout": "POST ends this browser's session."}
+"""What pages do that are Django's own."""
+
+
 def routes() -> str:
     """Every HTTP route but the admin's, and the sockets."""
     from django.urls import get_resolver
@@ -177,7 +200,7 @@ def routes() -> str:
             for method, code, owned, about in _endpoints(view):
                 rows.append((method, f"`{path}`", code + (" (or own)" if owned else ""), about))
         else:
-            about = _first_line(view) if view.__module__.startswith("apps.") else ""
+            about = _first_line(view) if view.__module__.startswith("apps.") else _DJANGOS[path]
             rows.append(("page", f"`{path}`", str(view.required_permission), about))
     for route in websocket.routes:
         if consumer := getattr(route.callback, "consumer_class", None):
@@ -235,6 +258,15 @@ def metrics() -> str:
         ("metric", "type", "labels", "meaning"),
         ((f"`{one.name}`", one.type, ", ".join(f"`{label}`" for label in one.labels), one.help) for one in OURS),
     )
+
+
+def commands() -> str:
+    """What `manage.py` can do besides what Django brings."""
+    from django.core.management import get_commands, load_command_class
+
+    ours = sorted(name for name, app in get_commands().items() if str(app).startswith("apps."))
+    told = ((name, load_command_class(get_commands()[name], name).help) for name in ours)
+    return table(("command", "what it does"), ((f"`{name}`", text.replace("*", "\\*")) for name, text in told))
 
 
 # --- chaos ------------------------------------------------------------------------------------------------------------
@@ -298,7 +330,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings, "not-available": not_available, "callables": callables,
     "definition-keys": lambda: keys("Definition", "definition"), "step-keys": lambda: keys("Step", "step"),
     "breaker-keys": lambda: keys("CircuitBreaker", "circuit_breaker"),
-    "retry-keys": lambda: keys("Retry", "retry"), "routes": routes, "roles": roles, "metrics": metrics,
+    "retry-keys": lambda: keys("Retry", "retry"), "inner-keys": inner_keys, "routes": routes, "roles": roles,
+    "metrics": metrics, "commands": commands,
     "chaos": chaos, "fuzz": fuzz, "mutants": mutants, "matrix": permission_matrix, "admin-matrix": admin_matrix,
 }  # fmt: skip
 

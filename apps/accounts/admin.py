@@ -156,9 +156,6 @@ class RoleAdmin(PermissionModelAdmin):
         ("Who has it", {"fields": ("accounts", "shared")}),
     )
 
-    class Media:
-        css = {"all": ["ui/admin.css"]}
-
     @admin.display(description="accounts")
     def accounts(self, role: Role) -> str:
         """The first who have it, and the way to all."""

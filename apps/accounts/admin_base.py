@@ -15,6 +15,9 @@ class PermissionModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no ge
 
     permissions: ClassVar[Mapping[str, Permission]] = {}
 
+    class Media:
+        css = {"all": ["ui/admin.css"]}
+
     def _may(self, request: HttpRequest, verb: str) -> bool:
         permission = self.permissions.get(verb)
         return permission is not None and holds(request.user, permission)

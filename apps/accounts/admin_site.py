@@ -14,7 +14,12 @@ from apps.accounts.forms import OwnPasswordForm
 from apps.accounts.permissions import Permission, holds
 from apps.core.errors import Denied
 
-_NAMES = {"Authenticator": "Second factors", "SocialAccount": "Identities (OpenID Connect)"}
+_NAMES = {
+    "Authenticator": "Second factors", "SocialAccount": "Identities (OpenID Connect)",
+    **{f"{one}UserPermission": f"Grants on {one.lower()}s, to people" for one in ("Workflow", "Agent")},
+    **{f"{one}GroupPermission": f"Grants on {one.lower()}s, to groups" for one in ("Workflow", "Agent")},
+    **{f"{one}RolePermission": f"Grants on {one.lower()}s, to roles" for one in ("Workflow", "Agent")},
+}  # fmt: skip
 
 
 class PlatformAdminSite(admin.AdminSite):
@@ -33,15 +38,14 @@ class PlatformAdminSite(admin.AdminSite):
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """What belongs to accounts in one place and in our words, whichever library keeps it."""
         apps: list[Any] = super().get_app_list(request, app_label)
-        home = next((app for app in apps if app["app_label"] == "accounts"), None)
-        if home is None:
-            return apps
-        for app in [app for app in apps if app["app_label"] in ("auth", "mfa", "socialaccount")]:
-            apps.remove(app)
-            home["models"] += app["models"]
-        for model in home["models"]:
-            model["name"] = _NAMES.get(model["object_name"], model["name"])
-        home["models"].sort(key=lambda model: str(model["name"]).casefold())
+        if home := next((app for app in apps if app["app_label"] == "accounts"), None):
+            for app in [app for app in apps if app["app_label"] in ("auth", "mfa", "socialaccount")]:
+                apps.remove(app)
+                home["models"] += app["models"]
+        for app in apps:
+            for model in app["models"]:
+                model["name"] = _NAMES.get(model["object_name"], model["name"])
+            app["models"].sort(key=lambda model: str(model["name"]).casefold())
         return apps
 
     def login(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:  # noqa: ARG002

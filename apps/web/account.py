@@ -20,7 +20,7 @@ from apps.core.errors import Invalid, Unauthenticated
 
 
 class LoginView(auth_views.LoginView):
-    """Django's, told what else there is to log in with."""
+    """The login page: a name and a password, a code where the account has a second factor, the provider."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Whether codes may be asked for, and the provider's name where there is one."""
@@ -31,7 +31,7 @@ class LoginView(auth_views.LoginView):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
-    """What is one's own; a form for each thing that can be done, named by its field `do`."""
+    """One's own roles, second factor and identity at the provider; each form's field `do` says what it does."""
     user = identify(request, page=True)
     if not isinstance(user, User):
         raise Unauthenticated("Log in first.")

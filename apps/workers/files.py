@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.core.errors import PlatformError
 from apps.executors import StepCall, StepError, StepResult
@@ -71,7 +71,7 @@ def _given(call: StepCall) -> StepCall | StepError:
         return replace(call, config=filling.filled(call.config), stdin=stdin)
     except PlatformError as error:
         return StepError(type="invalid", message=error.detail, retryable=False)
-    except (OSError, DatabaseError) as error:
+    except (OSError, Error) as error:
         # Not `unavailable`: what performs the step is there, and no breaker of it is to open.
         return StepError(type="error", message=f"an output that was spilled cannot be read: {error}")
 
@@ -93,7 +93,7 @@ def _left(claimed: ClaimedTask, call: StepCall, result: StepResult) -> StepResul
         return replace(result, outputs=outputs)
     except PlatformError as error:
         failure = StepError(type="output", message=error.detail, retryable=False)
-    except (OSError, DatabaseError) as error:
+    except (OSError, Error) as error:
         logger.warning("artifacts of %s could not be kept: %s", call.attempt_key, error)
         failure = StepError(type="output", message=f"its artifacts could not be kept: {error}")
     finally:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.core.errors import Denied, Unavailable
 from apps.executors import Sink, StepCall, StepError, StepResult
@@ -100,14 +100,14 @@ class GivenSecrets:
             return StepError(type="refused", message=refusal.detail, retryable=False)
         except Unavailable as failure:
             return StepError(type="unavailable", message=failure.detail)
-        except DatabaseError as failure:
+        except Error as failure:
             return StepError(type="unavailable", message=f"its secrets could not be read: {type(failure).__name__}")
 
 
 def _reveal(claimed: ClaimedTask) -> Mapping[str, str]:
     try:
         return secrets.reveal(claimed.execution_id, claimed.secrets)
-    except DatabaseError:
+    except Error:
         connection.close()  # the next step gets a new one
         raise
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.core.clock import carried_now, database_now
 from apps.executors import Options
@@ -65,7 +65,7 @@ class Keeper(threading.Thread):
                 seconds, pause = self._see_to(), 0.0
             except Exception as error:
                 if not pause:
-                    known = isinstance(error, DatabaseError)
+                    known = isinstance(error, Error)
                     told = "%s: not done, trying again: %s"
                     logger.warning(told, self._duty.name, type(error).__name__, exc_info=not known)
                 pause = seconds = min(MAX_PAUSE_SECONDS, max(LOOK_SECONDS, pause * 2))

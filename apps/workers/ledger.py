@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.core.clock import carried_now
 from apps.workflows.engine.types import Progressed, Reject
@@ -108,7 +108,7 @@ class Ledger(threading.Thread):
                     reports, look, beat = self._take()
                     self._act(reports, look=look, beat=beat)
                 self._backoff = 0.0
-            except DatabaseError as error:
+            except Error as error:
                 self._put_back(reports, error)
             except BaseException:
                 # A worker that can no longer record is a zombie: it ends, its parent frees its steps at once.
@@ -239,7 +239,7 @@ class Ledger(threading.Thread):
         seconds = min(MOST_SECONDS_BETWEEN_SWEEPS, self._settings.lease_seconds / BEATS_A_LEASE)
         self._reap_at = time.monotonic() + seconds
 
-    def _put_back(self, reports: list[Report], error: DatabaseError) -> None:
+    def _put_back(self, reports: list[Report], error: Error) -> None:
         """The database is out of reach, or the answer to a commit was lost: say it once and try the same again.
 
         A report that was recorded after all is told as a repetition.

@@ -25,6 +25,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = "orchestration.formats"  # the admin's times, to the second
 APPEND_SLASH = False
 
 INSTALLED_APPS = [

@@ -8,7 +8,7 @@ import pytest
 from apps.executors import Executors
 from apps.workflows.definition.loader import load
 from apps.workflows.definition.validate import problems_of
-from orchestration.environment import read, unsafe_for_production
+from orchestration.environment import Environment, read, unsafe_for_production
 from scripts import docs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +73,25 @@ def test_files_that_the_docs_name_are_there(path):
     tops = "apps|orchestration|scripts|examples|monitoring|tests|docs|benchmarks"
     named = set(re.findall(rf"`((?:{tops})/[\w./-]+)`", path.read_text()))
     assert not {name for name in named if not (ROOT / name).exists()} - MADE_BY_BENCH
+
+
+def test_files_that_the_docs_name_within_an_app_are_there():
+    """As the glossary writes them: `models/performers.py`, `services/ledger/`."""
+    rooms = "models|services|selectors|engine|estimate|definition"
+    named = {
+        (relative(path), name)
+        for path in PAGES
+        for name in re.findall(rf"`((?:{rooms})/[\w./-]+?(?:\.py|/))`", path.read_text())
+    }
+    assert len(named) > 20
+    assert not {name for name in named if not (ROOT / "apps" / "workflows" / name[1]).exists()}
+
+
+def test_what_is_told_to_have_no_effect_yet_is_no_setting():
+    told = (ROOT / "docs" / "settings.md").read_text().partition("## Known, and not used yet")[2]
+    named = set(re.findall(r"`([A-Z_]+)`", told))
+    assert "CELERY_BROKER_URL" in named
+    assert not named & set(Environment.model_fields)
 
 
 def test_the_tests_that_the_docs_name_are_there():

@@ -156,7 +156,8 @@ def test_the_container_of_a_killed_worker_is_removed_by_the_next(on_podman, engi
     until((shared / "begun").exists)
     for worker in workers(on_podman):
         os.kill(worker.pid, signal.SIGKILL)
-    assert ended(client, execution, PATIENCE)["status"] == "completed"
+    found = ended(client, execution, PATIENCE)
+    assert (found["status"], found["error"]) == ("completed", None)
     assert until(lambda: engine.containers() == [])
     events = client.get(f"/executions/{execution}/events").json()
     assert [event["type"] for event in events].count("task.lost") == 1

@@ -39,13 +39,43 @@ def test_lists_are_split():
      ("RATE_LIMIT_USER", "many"), ("TRUSTED_PROXIES", "proxy.example"), ("BROWSABLE_API", "perhaps"),
      ("VOLUME_ROOTS", "/srv/data, data"), ("VOLUME_ROOTS", "/"), ("DOCKER_HOST", "/var/run/docker.sock"),
      ("DOCKER_HOST", "ssh://host"), ("DOCKER_HOST", "unix://"), ("DAGGER_SESSION_PORT", "70000"),
-     ("CONTAINER_RUNTIME", "lxc")],
+     ("CONTAINER_RUNTIME", "lxc"), ("DATABASE_URL", "mysql://host/name"), ("DATABASE_URL", "postgres://host"),
+     ("DATABASE_URL", "postgres://host:port/name"), ("REDIS_URL", "redis.example:6379"), ("REDIS_URL", "redis:///0"),
+     ("CORS_ALLOWED_ORIGINS", "app.example.com"), ("CORS_ALLOWED_ORIGINS", "https://app.example.com/"),
+     ("PLATFORM_URL", "platform.example.com"), ("PLATFORM_URL", "https://platform.example.com/below"),
+     ("WORKER_LABELS", "gpu=>1")],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_by_name(name, value):
     with pytest.raises(UnsafeEnvironment) as refused:
         read({name: value})
     (line,) = refused.value.lines
     assert line.startswith(f"{name}=")
+
+
+def test_a_rate_is_refused_with_an_example():
+    with pytest.raises(UnsafeEnvironment, match="such as `6000/m`"):
+        read({"RATE_LIMIT_LOGIN": "10 a minute"})
+
+
+def test_an_address_with_a_password_is_not_repeated():
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        with pytest.raises(UnsafeEnvironment) as refused:
+            read({name: "nothing://user:hidden-word@host/name"})
+        assert "hidden-word" not in str(refused.value)
+
+
+def test_addresses_as_they_are_meant():
+    good = {
+        "DATABASE_URL": "postgres://user:password@db.example:5432/name?sslmode=require",
+        "REDIS_URL": "unix:///run/redis.sock",
+        "CORS_ALLOWED_ORIGINS": "https://app.example.com, http://localhost:3000",
+        "PLATFORM_URL": "https://platform.example.com/",
+        "WORKER_LABELS": "gpu=2, region=eu, ssd",
+    }
+    env = read(good)
+    assert env.PLATFORM_URL == "https://platform.example.com"
+    assert env.CORS_ALLOWED_ORIGINS == ("https://app.example.com", "http://localhost:3000")
+    assert read({"DATABASE_URL": "postgresql:///name"}).DATABASE_URL
 
 
 def test_every_wrong_setting_is_told_at_once():

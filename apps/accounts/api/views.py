@@ -33,7 +33,7 @@ class TokenView(GenericAPIView):
 
     @extend_schema(responses=serializers.TokenPairSerializer, auth=[], operation_id="auth_token")
     def post(self, request: Request) -> Response:
-        """One answer for an unknown name, a disabled account and a wrong password.
+        """Log in: a pair of tokens. One answer for an unknown name, a disabled account and a wrong password.
 
         About the same time, too: Django's backend hashes a password for unknown names.
         """
@@ -61,7 +61,7 @@ class RefreshView(GenericAPIView):
 
     @extend_schema(responses=serializers.TokenPairSerializer, auth=[], operation_id="auth_refresh")
     def post(self, request: Request) -> Response:
-        """A refresh token is used once; using it again revokes every token that came from the same login."""
+        """The next pair. A refresh token is used once; using it again revokes all that came from the same login."""
         user, pair = tokens.rotate(_validated(self, request)["refresh_token"])
         return Response(_answer(user, pair))
 

@@ -14,7 +14,12 @@ _KEY = OpenApiParameter(
 
 
 class AutoSchema(openapi.AutoSchema):
-    """drf-spectacular's, with the headers that a whole family of views takes."""
+    """drf-spectacular's, with a summary of each operation, and the headers that a whole family of views takes."""
+
+    def get_summary(self) -> str | None:
+        """The first line of what an operation says of itself: what is read before one of them is opened."""
+        said: str | None = super().get_summary()
+        return said or self.get_description().strip().partition("\n")[0] or None
 
     def get_override_parameters(self) -> list[Any]:
         """The header `Idempotency-Key`, of the views that say they take it, wherever something is changed."""

@@ -12,12 +12,12 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user
 from django.contrib.auth.views import redirect_to_login
 from django.core import exceptions as django_errors
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.shortcuts import resolve_url
-from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.utils.html import escape
 from django_ratelimit.exceptions import Ratelimited
@@ -31,7 +31,7 @@ from apps.core.errors import Problem
 from apps.core.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
-PAGE_PREFIXES = ("/ui/", "/admin/", "/docs")
+PAGE_PREFIXES = ("/ui", "/admin", "/docs", "/monitoring/runbooks/")
 """Where a browser that asks for HTML gets a page and not JSON."""
 
 _STATUS: tuple[tuple[type[errors.PlatformError], int], ...] = (
@@ -144,6 +144,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
 
     set_rollback()
     request = context["request"]
+    if wants_page(request._request):
+        return problem_response(request._request, error)
     renderer = getattr(request, "accepted_renderer", None)
     # Without a renderer none could be agreed on, and DRF would take the view's first, which need not know errors.
     if isinstance(renderer, BrowsableAPIRenderer) or getattr(renderer, "labels_problems", False):
@@ -283,18 +285,13 @@ def _of_django(error: django_errors.ValidationError) -> tuple[Problem, ...]:
 
 
 def _page(request: HttpRequest, description: Description) -> HttpResponse:
-    if description.status == 401:
+    # Who has a session and is refused all the same (one that opens no API) would be led round in a circle.
+    if description.status == 401 and not (hasattr(request, "session") and get_user(request).is_authenticated):
         return redirect_to_login(request.get_full_path(), login_url=resolve_url(settings.LOGIN_URL))
     body = description.body()
     html: str
     try:
-        html = render_to_string(f"{description.status}.html", {"problem": body}, request)
-    except TemplateDoesNotExist:
-        html = (
-            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(body["title"])}</title>'
-            f"<h1>{description.status} {escape(body['title'])}</h1><p>{escape(description.detail)}</p>"
-            f"<p>Request {escape(body['request_id'])}</p></html>"
-        )
+        html = render_to_string([f"{description.status}.html", "error.html"], {"problem": body}, request)
     except Exception:
         # A template that fails while an error is rendered must not hide the first error.
         logging.getLogger(__name__).exception("the template %s.html failed", description.status)

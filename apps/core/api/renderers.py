@@ -27,7 +27,9 @@ class JSONRenderer(renderers.JSONRenderer):
     ) -> bytes:
         """`data` as bytes; an answer made by `exception_handler` is labelled `application/problem+json`."""
         response = (renderer_context or {}).get("response")
-        if response is not None and getattr(response, "is_problem", False):
+        # Within a page of the API this is a part of the page, which is no JSON.
+        is_page = isinstance(getattr(response, "accepted_renderer", None), renderers.BrowsableAPIRenderer)
+        if response is not None and getattr(response, "is_problem", False) and not is_page:
             response["Content-Type"] = MEDIA_TYPE
         rendered: bytes = super().render(data, accepted_media_type, renderer_context)
         return rendered

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psutil
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.workflows.models import Performer
 
@@ -38,7 +38,7 @@ class Faults:
         self._stopped: dict[int, threading.Timer] = {}
 
     def workers(self) -> dict[str, psutil.Process]:
-        """The workers by name that the database knows and that live here. Raises DatabaseError."""
+        """The workers by name that the database knows and that live here. Raises Error."""
         found = {}
         host = socket.gethostname()[:60]
         for name in Performer.objects.filter(kind="worker").values_list("name", flat=True):
@@ -69,7 +69,7 @@ class Faults:
         try:
             workers = self.workers()
             server = self.server() if chance < 0.03 else None
-        except DatabaseError:
+        except Error:
             connection.close()
             return
         if server is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.accounts.models import User
 from apps.core.errors import Conflict
@@ -80,12 +80,12 @@ class Load:
         workflow = self._rng.choice(self._workflows)
         try:
             self.acknowledged.append(executions.start(workflow, by=self._by).pk)
-        except DatabaseError:
+        except Error:
             self.refused += 1
             connection.close()
 
     def left(self) -> int:
-        """How many of the acknowledged have not ended. Raises DatabaseError."""
+        """How many of the acknowledged have not ended. Raises Error."""
         ended = Execution.objects.filter(pk__in=self.acknowledged, finished_at__isnull=False).count()
         return len(self.acknowledged) - ended
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from apps.accounts.models import User
 from apps.workers.chaos.faults import Faults, Struck
@@ -74,7 +74,7 @@ def _until_quiet(load: Load, limit: float) -> int:
         time.sleep(0.5)
         try:
             left = load.left()
-        except DatabaseError:
+        except Error:
             connection.close()
     return left
 

@@ -114,7 +114,9 @@ class ContainerConfig(Model):
     """What every container step of this workflow starts from; `environment` holds for process steps too."""
 
     image: str | None = Field(default=None, min_length=1, max_length=500, description="Image of steps that name none.")
-    environment: Environment = Field(default_factory=dict, description="Variables; a step's own ones win.")
+    environment: Environment = Field(
+        default_factory=dict, description="Variables, of process steps too; a step's own win."
+    )
     volumes: list[Volume] = Field(default_factory=list, max_length=100, description="Mounted before a step's own.")
     caches: list[CacheVolume] = Field(default_factory=list, max_length=20, description="Caches beside a step's own.")
     resources: Resources | None = Field(default=None, description="Limits of steps that name none.")
@@ -255,7 +257,9 @@ class Concurrency(Model):
 
     key: str = Field(min_length=1, max_length=1000, description="Executions with equal keys are counted together.")
     limit: int = Field(default=1, ge=1, le=10_000, description="How many of them may run.")
-    on_conflict: Literal["queue", "cancel_running", "reject"] = Field(default="queue", description="What happens else.")
+    on_conflict: Literal["queue", "cancel_running", "reject"] = Field(
+        default="queue", description="What becomes of one more."
+    )
 
 
 class Notify(Model):

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Model
 
+from apps.accounts import second_factor
 from apps.accounts.models import Role, User
 from apps.core.errors import Denied, Invalid, Problem, Unavailable
 from apps.core.sealing import reseal
@@ -69,7 +70,7 @@ def rotate() -> tuple[int, int, list[str]]:
     Gives how many were sealed anew, how many were already, and which no key opens. What somebody changes meanwhile is
     sealed under the first key by that, and left alone.
     """
-    anew, already, lost = 0, 0, []
+    anew, already, lost = second_factor.reseal()
     for model, fields in ((Secret, ("sealed",)), (Webhook, ("secret",)), (Receiver, ("target", "secret"))):
         for row in _rows(model):
             for field in fields:

@@ -10,6 +10,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
+from apps.accounts.api.authentication import BearerAuthentication
+from apps.accounts.api.docs import DocsView
 from apps.accounts.models import Role, User
 from apps.core.api.middleware import CONTENT_SECURITY_POLICY
 
@@ -97,6 +99,10 @@ def test_a_browser_on_a_page_gets_a_page(http):
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "It has ended." in answer.content.decode()
     assert http.get("/ui/conflict").headers["Content-Type"] == "application/problem+json"
+    for mistyped in ("/ui", "/admin"):
+        answer = http.get(mistyped, headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.headers["Content-Type"][:9]) == (404, "text/html")
+        assert 'href="/ui/"' in answer.content.decode()
 
 
 def test_a_wrong_method_and_a_wrong_media_type_are_problems(http, make_user, bearer):
@@ -229,6 +235,15 @@ def test_an_anonymous_browser_at_the_docs_is_led_to_the_login(http, db):
     answer = http.get("/docs", headers={"Accept": "text/html"})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/ui/login?next=/docs")
     assert http.get("/docs").status_code == 401
+
+
+def test_a_session_that_opens_no_api_is_told_so_and_not_led_round_in_a_circle(client, make_user, monkeypatch):
+    make_user("ann", "guest")
+    client.login(username="ann", password="correct horse battery")
+    monkeypatch.setattr(DocsView, "authentication_classes", [BearerAuthentication])  # as BROWSABLE_API=false has it
+    answer = client.get("/docs", headers={"Accept": "text/html"})
+    assert answer.status_code == 401
+    assert "credentials were not provided" in answer.content.decode()
 
 
 def asgi(scope_headers, body, chunks=2):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+from cryptography.fernet import Fernet
 from django.contrib.auth import authenticate
 from django.db import connection
 from django.test import Client
@@ -35,6 +36,22 @@ def protected(on, make_user):
     user = make_user("ann", "user")
     setup = second_factor.begin(user, current_password=PASSWORD)
     return user, setup.secret, second_factor.confirm(user, setup=setup.token, code=code_of(setup.secret, -1))
+
+
+def test_a_new_key_seals_it_anew_and_the_old_one_may_go(protected, settings):
+    user, secret, codes = protected
+    second_factor.check(user, codes[0], request=None)
+    settings.VAULT_KEYS = (Fernet.generate_key().decode(),)  # beside it the one that is derived still opens
+    assert second_factor.reseal() == (2, 0, [])
+    assert second_factor.reseal() == (0, 2, [])
+    settings.SECRET_KEY = "another-secret-key-" + "0123456789" * 4
+    second_factor.check(user, code_of(secret), request=None)
+    assert second_factor.state_of(user).recovery_codes_left == 9
+
+
+def test_a_second_factor_that_no_key_opens_is_named(protected, settings):
+    settings.SECRET_KEY = "another-secret-key-" + "0123456789" * 4
+    assert second_factor.reseal() == (0, 0, ["second factor of ann"] * 2)
 
 
 def test_it_is_off_by_default(http, make_user, bearer):

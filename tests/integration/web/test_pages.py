@@ -383,3 +383,30 @@ def test_the_page_says_that_nothing_is_known(as_user, make_user):
     page = _page_of_one_that_runs(as_user, make_user)
     assert "not known: no execution of this workflow has completed yet" in page
     assert "In 8 of 10 cases" not in page
+
+
+def test_whoever_follows_the_link_of_an_alert_gets_a_page(browser, as_user):
+    path = "/monitoring/runbooks/NoWorkers"
+    answer = browser.get(path)
+    assert (answer.status_code, answer["Location"]) == (302, f"/ui/login?next={path}")
+    client = as_user("ann", "user")
+    assert "Start a worker: <code>manage.py worker</code>." in client.get(path).content.decode()
+    missing = client.get("/monitoring/runbooks/Nothing")
+    assert (missing.status_code, missing["Content-Type"][:9]) == (404, "text/html")
+    refused = as_user("agnes", "agent").get(path)
+    assert (refused.status_code, refused["Content-Type"][:9]) == (403, "text/html")
+
+
+def test_an_error_of_the_api_is_a_page_in_a_browser_and_json_elsewhere(as_user):
+    client = as_user("ann", "user")
+    shown = client.get("/workflows/nothing")
+    assert (shown.status_code, shown["Content-Type"][:9]) == (404, "text/html")
+    assert "&quot;not_found&quot;" in shown.content.decode()
+    told = client.get("/workflows/nothing", headers={"Accept": "application/json"})
+    assert (told.status_code, told["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_whoever_may_not_know_of_a_page_is_shown_the_way_to_log_in(browser, set_env):
+    set_env(ANONYMOUS_ROLE="guest")
+    path = f"/ui/executions/{uuid4()}"
+    assert f'href="/ui/login?next={path}"' in browser.get(path).content.decode()

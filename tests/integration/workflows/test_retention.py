@@ -287,7 +287,7 @@ def test_the_command_prunes_and_a_dry_run_only_tells():
         return out.getvalue().splitlines()
 
     told = say("--dry-run")
-    assert told == ["workflows_execution: 1", "workflows_task: 1", "2 would go"]
+    assert told == ["workflows_execution: 1", "workflows_task: 1", "2 rows would go"]
     assert Execution.objects.count() == 1
     assert say() == ["workflows_execution: 1", "workflows_task: 1", "2 rows pruned"]
     assert say() == ["0 rows pruned"]

@@ -1,10 +1,16 @@
 """A37, A39: a database that is away or full is a 503 or 507 with Retry-After, and says nothing of itself."""
 
+import uuid
+from contextlib import nullcontext
+
 import pytest
 from django.db import InterfaceError, OperationalError
 
+from apps.workers import ledger
+from apps.workflows.engine.types import Completed
 from apps.workflows.models import Execution
 from apps.workflows.services import executions
+from apps.workflows.services.ledger import Report, Turn
 from tests.integration.conftest import noop
 
 pytestmark = pytest.mark.django_db
@@ -49,3 +55,31 @@ def test_a37_a_middleware_that_meets_it_answers_the_same(client, monkeypatch):
     monkeypatch.setattr("apps.accounts.ratelimit.RateLimitMiddleware.__call__", fails)
     answer = client.get("/workflows")
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+@pytest.mark.parametrize("error", [AWAY, InterfaceError("bad parameter or other API misuse")])
+def test_a37_what_a_worker_could_not_record_is_recorded_later(monkeypatch, error):
+    failing, turns, ends = [error], [], []
+
+    def turn(reports, _wanted):
+        if failing:
+            raise failing.pop()
+        turns.append([report.task_id for report in reports])
+        return Turn(answers=(None,) * len(reports))
+
+    monkeypatch.setattr(ledger, "turn", turn)
+    monkeypatch.setattr(ledger.sql, "in_line", nullcontext)  # the test's own transaction stands there
+    monkeypatch.setattr(ledger.os, "_exit", lambda code: (ends.append(code), thread.end()))
+    for name in ("leave", "reap", "give_back_unknown"):
+        monkeypatch.setattr(ledger.leases, name, lambda *_: None)
+    monkeypatch.setattr(ledger.leases, "next_moments", lambda: (None, None))
+    monkeypatch.setattr(ledger.Ledger, "_beat", lambda _: None)
+    settings = ledger.Settings(name="w", slots=1, lease_seconds=30.0)
+    thread = ledger.Ledger(settings, on_claimed=lambda _: None, on_stop=lambda *_: None)
+    report = Report(task_id=uuid.uuid4(), happening=Completed(step_id="s", fence=1, outputs={}))
+    thread.report(report)
+    thread.end()
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (turns[0], ends) == ([report.task_id], [])

@@ -74,6 +74,17 @@ def test_compose_gives_only_settings_that_there_are():
         assert set(SERVICES[service]["environment"]) <= set(Environment.model_fields)
 
 
+def test_a_setting_that_is_written_beside_compose_reaches_the_platform():
+    """Else a key or a limit in `.env` would be silently ignored."""
+    of_the_container = {"DATA_DIR", "HOST", "PORT", "WORKERS", "ADMIN_PASSWORD"}  # the last is `migrate`'s alone
+    of_whoever_calls_compose = {"DOCKER_HOST", "DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN"}
+    named = set(SERVICES["server"]["environment"])
+    assert set(Environment.model_fields) - named == of_the_container | of_whoever_calls_compose
+    given = {"VAULT_KEYS": "WkpYWVpaWVpZWlpZWlpZWlpZWlpZWlpZWlpZWlpZWlo=", "RETENTION_DAYS": "7"}
+    env = read(environment("server", **given, **dict.fromkeys(REQUIRED, "x")))
+    assert ((given["VAULT_KEYS"],), 7) == (env.VAULT_KEYS, env.RETENTION_DAYS)
+
+
 def test_whoever_needs_another_waits_until_it_is_ready():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():

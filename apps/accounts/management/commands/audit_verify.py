@@ -10,7 +10,7 @@ from apps.accounts.audit.chain import verify
 class Command(BaseCommand):
     """Reads every entry; ends 1 at the first that was changed or is missing."""
 
-    help = "Check that no entry of the audit log was changed or removed; ends 1 and names the first broken link."
+    help = "Checks that no entry of the audit log was changed or removed; ends 1 and names the first broken link."
 
     def handle(self, *_: Any, **__: Any) -> None:
         """One line."""

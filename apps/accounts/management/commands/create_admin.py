@@ -16,9 +16,7 @@ from apps.core.errors import PlatformError
 class Command(BaseCommand):
     """The user `admin` with `ADMIN_PASSWORD`, or with a generated password that is printed this once."""
 
-    help = (
-        "Make an admin account if there is no active one; the password is ADMIN_PASSWORD or generated and printed once."
-    )
+    help = "Makes an admin account if there is no active one; its password is ADMIN_PASSWORD, or made and printed once."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The name, for an installation whose `admin` was disabled."""

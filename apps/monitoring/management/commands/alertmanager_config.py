@@ -12,7 +12,7 @@ from apps.monitoring.alerts import destinations
 class Command(BaseCommand):
     """For a deployment: routes and inhibitions as committed, receivers as the settings name them."""
 
-    help = "Write Alertmanager's configuration, with the destinations of ALERT_PAGER, ALERT_OPERATORS, ALERT_WATCHDOG."
+    help = "Writes Alertmanager's configuration, with the destinations of ALERT_PAGER, ALERT_OPERATORS, ALERT_WATCHDOG."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to."""

@@ -31,7 +31,7 @@ def _existing_directory(text: str) -> Path:
 class Command(BaseCommand):
     """Logs the account `prometheus` in, whose role may read metrics and nothing else, and renews its token in time."""
 
-    help = "Write an access token that reads metrics to FILE, and renew it before it expires, until stopped."
+    help = "Writes an access token that reads metrics to FILE, and renews it before it expires, until stopped."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to, and whether to stay."""

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from apps.workers.management.commands.worker import name_of, new_token
-from apps.workers.processes import port_is_free
+from apps.workers.processes import between, why_not
 from apps.workflows.services import leases
 
 DRAIN_SECONDS = 28.0
@@ -52,14 +52,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Its options; the defaults are the settings'."""
         parser.add_argument("--host", default=settings.ENV.HOST)
-        parser.add_argument("--port", type=int, default=settings.ENV.PORT)
-        parser.add_argument("--workers", type=int, default=settings.ENV.WORKERS)
+        parser.add_argument("--port", type=between(1, 65535), default=settings.ENV.PORT)
+        parser.add_argument("--workers", type=between(0, 64), default=settings.ENV.WORKERS)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Start all, watch, and end all. Raises CommandError when the port is taken."""
+        """Start all, watch, and end all. Raises CommandError when nothing can listen there."""
         host, port = options["host"], options["port"]
-        if not port_is_free(host, port):
-            raise CommandError(f"port {port} on {host} is taken; set PORT to a free one, or stop what listens there")
+        if reason := why_not(host, port):
+            raise CommandError(reason)
         manage = [sys.executable, str(Path(settings.ROOT) / "manage.py")]
         children = [_Child([*manage, "server", "--host", host, "--port", str(port)], is_worker=False)]
         children += [_Child([*manage, "worker"], is_worker=True) for _ in range(options["workers"])]

@@ -11,7 +11,7 @@ from django.urls import get_resolver
 
 from apps.core import heap
 from apps.workers.door import BoundedFactory
-from apps.workers.processes import alone, end_with_parent, port_is_free
+from apps.workers.processes import alone, between, end_with_parent, why_not
 
 
 class Command(BaseCommand):
@@ -23,14 +23,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Its options; the defaults are the settings'."""
         parser.add_argument("--host", default=settings.ENV.HOST)
-        parser.add_argument("--port", type=int, default=settings.ENV.PORT)
+        parser.add_argument("--port", type=between(1, 65535), default=settings.ENV.PORT)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Serve. Raises CommandError when the port is taken, or another server runs here without a shared cache."""
+        """Serve. Raises CommandError when nothing can listen there, or a second server has no cache to share."""
         end_with_parent()
         host, port = options["host"], options["port"]
-        if not port_is_free(host, port):
-            raise CommandError(f"port {port} on {host} is taken; set PORT to a free one, or stop what listens there")
+        if reason := why_not(host, port):
+            raise CommandError(reason)
         lock = None if settings.ENV.REDIS_URL else alone(settings.DATA_DIR)
         if lock is None and not settings.ENV.REDIS_URL:
             raise CommandError(

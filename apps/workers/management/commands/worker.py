@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from apps.core import heap
 from apps.workers.ledger import Settings
 from apps.workers.loop import Worker
-from apps.workers.processes import end_with_parent
+from apps.workers.processes import between, end_with_parent
 from apps.workflows.engine.labels import LabelError, parse_labels
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Its options; the defaults are the settings'."""
         parser.add_argument("--token", default="", help="makes its name known to whoever started it (see `name_of`)")
-        parser.add_argument("--slots", type=int, default=settings.ENV.SLOTS, help="steps at a time")
+        parser.add_argument("--slots", type=between(1, 1000), default=settings.ENV.SLOTS, help="steps at a time")
         parser.add_argument(
             "--labels",
             default=settings.ENV.WORKER_LABELS,

@@ -24,5 +24,5 @@ class Command(BaseCommand):
         for table, number in sorted(counts.items()):
             if number:
                 self.stdout.write(f"{table}: {number:,}")
-        verb = "would go" if options["dry_run"] else "rows pruned"
+        verb = "rows would go" if options["dry_run"] else "rows pruned"
         self.stdout.write(f"{sum(counts.values()):,} {verb}")

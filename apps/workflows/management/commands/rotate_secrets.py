@@ -11,7 +11,10 @@ from apps.workflows.services import secrets
 class Command(BaseCommand):
     """May run at any time, several times, and be killed at any time."""
 
-    help = "Seals secrets, webhooks and receivers under the first of VAULT_KEYS; then older keys may be taken out."
+    help = (
+        "Seals secrets, webhooks, receivers and second factors under the first of VAULT_KEYS; "
+        "then older keys may be taken out."
+    )
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Rotate, and say what was done; ends 1 where something cannot be opened."""

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import Error
 
 from apps.workflows.models import Execution, Prediction
 from apps.workflows.selectors.estimates import Answer, answer
@@ -18,7 +18,7 @@ def serve(user: Any, execution: Execution) -> dict[str, Any]:
     told = answer(user, execution)
     try:
         _keep(told)
-    except DatabaseError as error:
+    except Error as error:
         # The answer is as good without it: nobody is refused an estimate because it could not be kept.
         logger.warning("an estimate was served and not kept: %s", type(error).__name__)
     return told.body

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection
+from django.db import DataError, Error, IntegrityError, OperationalError, connection
 
 from apps.core.clock import carried_now
 from apps.workflows import signals
@@ -99,7 +99,7 @@ def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
         if happening == unfit or isinstance(error, sql.FencedError):
             raise
         return turn([Report(task_id=reports[0].task_id, happening=unfit)], wanted)
-    except DatabaseError:
+    except Error:
         memory.forget()
         raise
 
