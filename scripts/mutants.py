@@ -60,6 +60,9 @@ EQUIVALENT: dict[str, str] = {
     "apps/accounts/permissions.py `user is not None` became `user is None`": "the same answer, by way of a thread",
     "apps/accounts/grants.py `user is None or not user.is_authenticated or (not user.is_active)` lost "
     "`not user.is_authenticated`": "nobody in particular is not active either",
+    "apps/workflows/models/gate.py `scope is None or scope.workflows is None` lost `scope.workflows is None`": (
+        "who sees all is asked so as not to ask row by row, which gives the same"
+    ),
     "apps/workflows/models/gate.py `not user.is_authenticated or not user.is_active` lost "
     "`not user.is_authenticated`": "nobody in particular is not active either",
     "apps/accounts/grants.py column 68: `True` became `False`": "of no rows, flat or not, there are none",

@@ -33,7 +33,10 @@ MOST_SECONDS_BETWEEN_BEATS = 10.0
 LEAST_SECONDS_BETWEEN_BEATS = 0.25
 BEATS_A_LEASE = 3
 MOST_BACKOFF = 10.0
-MOST_ERROR = 2000  # characters
+MOST_ERROR = 2000  # characters, as of the next two
+MOST_MESSAGE = 1000
+MOST_LINE = 16_384
+LINES_AT_ONCE = 40  # of that length, however they are written: less than a body may have
 
 _CANCELLED, _LOST = "cancelled", "lost"
 
@@ -75,20 +78,24 @@ class Task:
 
     async def progress(self, percent: float, message: str = "") -> None:
         """Say how far it is, 0 to 100. Raises `Stale`."""
-        await self.agent._about(self, "progress", {"percent_complete": percent, "message": message})
+        short = _clean(message)[:MOST_MESSAGE]
+        await self.agent._about(self, "progress", {"percent_complete": percent, "message": short})
 
     async def log(self, text: str, *, stream: str = "stdout") -> None:
-        """Append to its log. Raises `Stale`."""
-        self._lines += 1
-        line = {"number": self._lines, "stream": stream, "text": text}
-        await self.agent._about(self, "logs", {"lines": [line]})
+        """Append to its log, of whatever length. Raises `Stale`."""
+        clean = _clean(text)
+        pieces = [clean[start : start + MOST_LINE] for start in range(0, len(clean), MOST_LINE)]
+        first, self._lines = self._lines + 1, self._lines + len(pieces)
+        lines = [{"number": n, "stream": stream, "text": piece} for n, piece in enumerate(pieces, first)]
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            await self.agent._about(self, "logs", {"lines": lines[start : start + LINES_AT_ONCE]})
 
     async def artifact(self, name: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Leave a file of at most 4 MiB. Raises `Stale`, and `httpx.HTTPStatusError` where it cannot be kept."""
+        """Leave a file of at most 4 MiB. Raises `Stale`, and `httpx.HTTPStatusError` where it is refused."""
         query = {"attempt": str(self.attempt), "name": name}
         headers = {"Content-Type": content_type}
         path = f"/tasks/{self.id}/artifacts"
-        answer = await self.agent._ask(path, params=query, content=content, headers=headers)
+        answer = await self.agent._insist(path, params=query, content=content, headers=headers)
         if answer.status_code == HTTPStatus.CONFLICT and "stale_attempt" in answer.text:
             raise Stale(answer.text)
         answer.raise_for_status()
@@ -227,7 +234,7 @@ class Agent:
                 raise
             # What was returned cannot be recorded: another attempt would return the same.
             detail = error.response.text if isinstance(error, httpx.HTTPStatusError) else str(error)
-            message = f"its outputs cannot be recorded: {detail}"[:MOST_ERROR]
+            message = _clean(f"its outputs cannot be recorded: {detail}")[:MOST_ERROR]
             await self._about(task, "fail", {"error": message, "retryable": False})
 
     async def _end_what_runs(self) -> None:
@@ -277,13 +284,15 @@ class Agent:
             raise Stale(answer.text)
         answer.raise_for_status()
 
-    async def _insist(self, path: str, body: Mapping[str, Any], *, patience: float = MOST_BACKOFF) -> httpx.Response:
+    async def _insist(
+        self, path: str, body: Mapping[str, Any] | None = None, *, patience: float = MOST_BACKOFF, **given: Any
+    ) -> httpx.Response:
         """Ask again where nothing answers or there is no room now; `patience` bounds the seconds between two tries."""
         pause = 0.0
         while True:
             retry_after = 0.0
             try:
-                answer = await self._ask(path, body)
+                answer = await self._ask(path, body, **given)
             except httpx.TransportError as error:
                 told: object = f"{type(error).__name__}: {error}"
             else:
@@ -308,4 +317,9 @@ class Agent:
 
 
 def _text(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:MOST_ERROR]
+    return _clean(str(error)).strip()[:MOST_ERROR] or type(error).__name__
+
+
+def _clean(text: str) -> str:
+    """`text` without what no JSON and no database takes: a name of a file that is no UTF-8 may have it."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -5,26 +5,30 @@ for one number never changes.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import Error, IntegrityError, OperationalError, transaction
+from django.db.models import Sum
+from django.db.models.functions import Length
 
 from apps.agents.models import Agent
 from apps.agents.selectors import Held, good, leases_of
 from apps.core.clock import database_now
-from apps.core.errors import Conflict, Invalid, NotFound, PlatformError, Problem, TooLarge, Unauthenticated
+from apps.core.errors import Conflict, Invalid, NotFound, PlatformError, Problem, TooLarge, Unauthenticated, Unavailable
+from apps.executors.logs import NOTICE
 from apps.executors.outputs import Unrecordable, checked_outputs
 from apps.executors.types import MOST_FILES
+from apps.vault import blobs
 from apps.workflows.engine.graph import StepSpec
 from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import Status
-from apps.workflows.engine.types import Accept, Completed, Failed, Progressed, Reject
-from apps.workflows.models import Artifact, Event, Task
+from apps.workflows.engine.types import Accept, Completed, Failed, Progressed, Reject, Stopped
+from apps.workflows.models import Artifact, Event, Execution, LogChunk, Task
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services import artifacts, leases, spilling
 from apps.workflows.services.ledger import ClaimedTask, LogLine, Report, Wanted, lanes, sql, turn
@@ -32,6 +36,7 @@ from apps.workflows.services.ledger import ClaimedTask, LogLine, Report, Wanted,
 logger = logging.getLogger(__name__)
 
 STALE = "stale_attempt"
+MOST_LOG = 4 << 20  # characters that an attempt may write: about as many bytes as of one that a worker performs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,9 @@ def something_for(agent: Agent) -> bool:
     names = () if served is None else (*served.first, *served.later)
     if not names:
         return False
-    return Task.objects.filter(lane__in=names, ready_at__lte=database_now()).exists()
+    now = database_now()
+    # An execution that is paused, or held back, stands in no line, though its tasks are ready.
+    return Task.objects.filter(lane__in=names, ready_at__lte=now, execution__ready_at__lte=now).exists()
 
 
 def lanes_of(agent: Agent) -> frozenset[str]:
@@ -117,7 +124,7 @@ def _filled(task: ClaimedTask) -> ClaimedTask | None:
         return replace(task, config=filling.filled(task.config))
     except PlatformError as error:
         why = {"type": "invalid", "message": error.detail, "retryable": False}
-    except OSError as error:
+    except (OSError, Error) as error:
         why = {"type": "error", "message": f"an output that was spilled cannot be read: {error}", "retryable": True}
     turn([Report(task_id=task.task_id, happening=Failed(step_id=task.step_id, fence=task.fence, error=why))])
     return None
@@ -129,16 +136,21 @@ def _filled(task: ClaimedTask) -> ClaimedTask | None:
 def heartbeat(agent: Agent, named: Sequence[tuple[UUID, int]], *, load: int | None = None) -> Beat:
     """Keep the leases that it names by task and attempt. Those that it does not name any more are ended.
 
-    An attempt that ran longer than its step allows ends here, and is told as lost.
+    An attempt that ran longer than its step allows, or that goes on a whole lease after its execution was asked to
+    stop, ends here and is told as lost.
     """
     held, all_named = leases_of(agent, lease_seconds=_lease()), frozenset(named)
     _, lost = _known(agent, held, named=all_named)
     leases.lose(lost)
-    late = _overdue(one for one in held if (one.task_id, one.fence) in all_named)
-    answer = _beat(agent, [one for one in named if one not in late], load=load)
+    mine = [one for one in held if (one.task_id, one.fence) in all_named]
+    late = _overdue(mine)
+    # What it names and does not hold costs no statement.
+    going_on = [key for one in mine if (key := (one.task_id, one.fence)) not in late]
+    answer = _beat(agent, going_on, load=load)
+    kept = {task for task, _ in going_on}.difference(answer.lost)
     return Beat(
         cancel=answer.cancel,
-        lost=(*answer.lost, *(task for task, _ in late)),
+        lost=tuple(dict.fromkeys(task for task, _ in named if task not in kept)),
         lease_expires_at=answer.lease_expires_at,
     )
 
@@ -168,15 +180,19 @@ def _known(
 
 
 def _overdue(held: Iterable[Held]) -> set[tuple[UUID, int]]:
-    """End the attempts that have run longer than their steps allow."""
+    """End the attempts that have run longer than their steps allow, and those that are deaf to a stop."""
     asked = {one.task_id: one for one in held}
-    rows = Task.objects.filter(pk__in=asked).select_related("execution").only("step_id", "execution__version_id")
+    rows = Task.objects.filter(pk__in=asked).select_related("execution")
     now, late = database_now(), set()
-    for row in rows:
-        one = asked[row.pk]
+    for row in rows.only("step_id", "execution__version_id", "execution__cancel_requested_at"):
+        one, stop = asked[row.pk], row.execution.cancel_requested_at
+        happening: Failed | Stopped | None = None
         if why := _late(_spec(row), one.started_at, now):
-            failed = Failed(step_id=one.step_id, fence=one.fence, error=why)
-            turn([Report(task_id=one.task_id, happening=failed)])
+            happening = Failed(step_id=one.step_id, fence=one.fence, error=why)
+        elif stop is not None and (now - stop).total_seconds() > _lease():
+            happening = Stopped(step_id=one.step_id, fence=one.fence)
+        if happening is not None:
+            turn([Report(task_id=one.task_id, happening=happening)])
             late.add((one.task_id, one.fence))
     return late
 
@@ -247,19 +263,45 @@ def progress(agent: Agent, task_id: UUID, attempt: int, percent: float, message:
 
 
 def log(agent: Agent, task_id: UUID, attempt: int, lines: Sequence[LogLine]) -> None:
-    """Append to its log; a number that was written before is written once. Raises as `complete`."""
+    """Append to its log, of which `MOST_LOG` characters are kept; a number that was written before is written once.
+
+    Raises as `complete`.
+    """
     row = _current(agent, task_id, attempt)
-    same = Progressed(step_id=row.step_id, fence=attempt, percent=row.percent, message=row.message)
-    _tell(row, same, logs=tuple(lines))
+    with transaction.atomic():
+        # Under its lock nobody says how far it is, nor writes another piece.
+        list(Execution.objects.select_for_update().filter(pk=row.execution_id).values_list("pk"))
+        now = Task.objects.filter(pk=task_id).values_list("percent", "message").first()
+        percent, message = now or (row.percent, row.message)
+        same = Progressed(step_id=row.step_id, fence=attempt, percent=percent, message=message)
+        _tell(row, same, logs=tuple(_that_fit(task_id, attempt, lines)))
+
+
+def _that_fit(task_id: UUID, attempt: int, lines: Sequence[LogLine]) -> Iterator[LogLine]:
+    """The lines that are new and fit; in the place of the first that does not, its beginning and a notice."""
+    written = LogChunk.objects.filter(task=task_id, fence=attempt)
+    before = set(written.filter(number__in=[line.number for line in lines]).values_list("number", flat=True))
+    left = MOST_LOG - int(written.aggregate(sum=Sum(Length("text"), default=0))["sum"])
+    for line in lines:
+        if line.number in before:
+            continue
+        if left <= 0:
+            return
+        fits = len(line.text) <= left
+        yield line if fits else replace(line, text=line.text[:left] + NOTICE.format(limit=MOST_LOG))
+        left -= len(line.text)
 
 
 def leave_file(agent: Agent, task_id: UUID, attempt: int, file: artifacts.Left) -> Artifact:
-    """Keep a file of the attempt. Raises as `complete`, and `TooLarge` and `Full` by quota."""
+    """Keep a file of the attempt; the same one once. Raises as `complete`, and `TooLarge` and `Full` by quota."""
     row = _current(agent, task_id, attempt)
-    names = set(Artifact.objects.filter(task=row, fence=attempt).values_list("name", flat=True))
-    if file.name in names:
+    files = Artifact.objects.filter(task=row, fence=attempt)
+    before = files.filter(name=file.name).first()
+    if before is not None:
+        if before.blob_id == blobs.measure(file.source)[0]:
+            return before  # the answer to its request got lost
         raise _left_before(file)
-    if len(names) >= MOST_FILES:
+    if files.count() >= MOST_FILES:
         raise TooLarge(f"an attempt may leave {MOST_FILES:,} files", code="too_many_artifacts")
     try:
         return _keep(row, [file])[0]
@@ -311,7 +353,7 @@ def _keep(row: Task, files: Sequence[artifacts.Left]) -> list[Artifact]:
         return artifacts.keep(row.execution_id, row.pk, row.fence, files)
     except OSError as error:
         logger.warning("artifacts of %s could not be kept: %s", row.pk, error)
-        raise PlatformError(f"it could not be kept: {type(error).__name__}") from error
+        raise Unavailable("the storage of artifacts does not answer: try again") from error
 
 
 def _spec(row: Task) -> StepSpec:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Concat
 from django.utils import timezone
 
@@ -56,8 +56,16 @@ def leases_of(agent: Agent, *, lease_seconds: float) -> list[Held]:
     ]
 
 
-def good(agents: Iterable[Agent]) -> set[UUID]:
-    """Which of these agents may still go on, with the credentials that these rows name."""
+def load_of(performers: Collection[str]) -> dict[str, int]:
+    """How many tasks each of these holds, those left out that hold none."""
+    held = Task.objects.filter(
+        lease_owner__in=performers, status=Status.IN_PROGRESS, lease_expires_at__isnull=False
+    ).values_list("lease_owner")
+    return dict(held.annotate(Count("pk")).order_by())
+
+
+def good(agents: Iterable[Agent]) -> dict[UUID, Agent]:
+    """Those of these agents that may still go on, with the credentials that these rows name: as they are now."""
     asked: Collection[Agent] = list(agents)
     rows = Agent.objects.filter(
         pk__in=[agent.pk for agent in asked],
@@ -65,5 +73,5 @@ def good(agents: Iterable[Agent]) -> set[UUID]:
         token__expires_at__gt=timezone.now(),
         token__owner__is_active=True,
     )
-    found = dict(rows.values_list("pk", "token_id"))
-    return {agent.pk for agent in asked if found.get(agent.pk) == agent.token_id}
+    found = {row.pk: row for row in rows}
+    return {one.pk: row for one in asked if (row := found.get(one.pk)) and row.token_id == one.token_id}

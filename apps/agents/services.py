@@ -9,7 +9,7 @@ from apps.accounts import api_tokens
 from apps.accounts.models import User
 from apps.agents.models import Agent
 from apps.core.clock import database_now
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, NotFound
 from apps.workflows.services import leases
 
 MOST_AGENTS = 1000
@@ -38,8 +38,11 @@ def register(name: str, *, labels: Mapping[str, Any], slots: int, by: User) -> t
 
 @transaction.atomic
 def change(agent: Agent, changes: Mapping[str, Any]) -> Agent:
-    """Change `labels`, `slots` or `disabled`, whatever is given. What a disabled one holds goes to others at once."""
-    row = Agent.objects.select_for_update().get(pk=agent.pk)
+    """Change `labels`, `slots` or `disabled`, whatever is given. What a disabled one holds goes to others at once.
+
+    Raises, as the other two, `NotFound` where it was removed meanwhile.
+    """
+    row = _locked(agent)
     for name in changes.keys() & {"labels", "slots", "disabled"}:
         setattr(row, name, changes[name])
     row.updated_at = database_now()
@@ -52,7 +55,7 @@ def change(agent: Agent, changes: Mapping[str, Any]) -> Agent:
 @transaction.atomic
 def rotate(agent: Agent, *, by: User) -> tuple[Agent, str]:
     """A new credential; the one before is refused from now on. `by` answers for the new one. Raises `Denied`."""
-    row = Agent.objects.select_for_update(of=("self",)).select_related("token").get(pk=agent.pk)
+    row = _locked(agent)
     before, (row.token, raw) = row.token, api_tokens.create_for_agent(row.name, by=by)
     row.updated_at = database_now()
     row.save(update_fields=["token", "updated_at"])
@@ -64,12 +67,19 @@ def rotate(agent: Agent, *, by: User) -> tuple[Agent, str]:
 @transaction.atomic
 def remove(agent: Agent) -> None:
     """Remove it and its credential; what it holds goes to others at once."""
-    row = Agent.objects.select_for_update(of=("self",)).select_related("token").get(pk=agent.pk)
+    row = _locked(agent)
     token = row.token
     row.delete()
     if token is not None:
         api_tokens.revoke(token)
     _dismiss(row)
+
+
+def _locked(agent: Agent) -> Agent:
+    row = Agent.objects.select_for_update(of=("self",)).select_related("token").filter(pk=agent.pk).first()
+    if row is None:
+        raise NotFound("there is no such agent any more")
+    return row
 
 
 def _dismiss(agent: Agent) -> None:

@@ -1,17 +1,20 @@
 """Claims that wait: no thread and no database connection each, one look for all of them.
 
 A server process with waiting claims listens to the doorbell `work`, and looks each second without it. Agents alike in
-their lanes find the same, so a look costs as many claims as there are kinds of agents, not agents.
+their lanes find the same, so a look costs as many claims as there are kinds of agents, not agents. Of one agent a few
+wait: one more ends the oldest, whose peer may be long gone.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
@@ -19,7 +22,7 @@ from django.db import Error, connection
 
 from apps.agents import ledger
 from apps.agents.models import Agent
-from apps.agents.selectors import good
+from apps.agents.selectors import good, load_of
 from apps.core import bell
 from apps.core.errors import Unauthenticated
 from apps.workflows.services import leases
@@ -33,6 +36,7 @@ T = TypeVar("T")
 POLL_SECONDS = 1.0  # how long a lost doorbell may go unnoticed
 GATHER_SECONDS = 0.02  # rings of busy workers are looked at together
 RIGHT_SECONDS = 2.0  # a credential that ended is noticed within this
+OF_ONE_AGENT = 8  # claims that may wait, or as many as it has slots
 _BEATS_A_LEASE = 3
 
 # One thread of a process looks for all that wait; its connection ends when nobody does.
@@ -58,6 +62,9 @@ class Room:
     async def wait(self, agent: Agent, most: int, seconds: float) -> Sequence[ClaimedTask]:
         """What is found for it within so many seconds; nothing where there is nothing, or its right has ended."""
         waiter = _Waiter(agent, most, asyncio.get_running_loop().create_future())
+        its = [one for one in self._waiters if one.agent.pk == agent.pk]
+        for oldest in its[: max(0, len(its) + 1 - max(agent.slots, OF_ONE_AGENT))]:
+            _give(oldest, ())
         self._waiters[waiter] = None
         self._rung.set()  # something may have come between the first look and this moment
         if self._running is None or self._running.done():
@@ -113,9 +120,12 @@ class Room:
         if now - self._checked_at > RIGHT_SECONDS:
             self._checked_at = now
             allowed = await _in_thread(good, [waiter.agent for waiter in waiting])
-            for waiter in [one for one in waiting if one.agent.pk not in allowed]:
-                _give(waiter, ())
-                waiting.remove(waiter)
+            for waiter in list(waiting):
+                if (fresh := allowed.get(waiter.agent.pk)) is not None:
+                    waiter.agent = fresh
+                else:
+                    _give(waiter, ())
+                    waiting.remove(waiter)
         if now - self._seen_at > settings.ENV.LEASE_SECONDS / _BEATS_A_LEASE:
             self._seen_at = now
             await _in_thread(leases.still_there, [waiter.agent.performer for waiter in waiting])
@@ -125,24 +135,45 @@ class Room:
 
 
 def _search(waiting: Sequence[_Waiter]) -> list[tuple[_Waiter, Sequence[ClaimedTask]]]:
-    """What there is for them, in the order in which they came."""
+    """What there is for them, in the order in which their agents came."""
     found: list[tuple[_Waiter, Sequence[ClaimedTask]]] = []
-    fruitless: set[frozenset[str]] = set()
-    for waiter in waiting:
-        lanes = ledger.lanes_of(waiter.agent)
-        if not lanes or lanes in fruitless:
-            continue
-        if not ledger.something_for(waiter.agent):
-            fruitless.add(lanes)
+    load = load_of({waiter.agent.performer for waiter in waiting})
+    served: dict[str, frozenset[str]] = {}  # by labels: many have the same
+    # By lanes, and by whether it is idle: some tasks are for idle ones alone.
+    fruitless: set[tuple[frozenset[str], bool]] = set()
+    for waiter in _newest_first(waiting):
+        agent = waiter.agent
+        labels = json.dumps(agent.labels, sort_keys=True)
+        if labels not in served:
+            served[labels] = ledger.lanes_of(agent)
+        lanes, held = served[labels], load.get(agent.performer, 0)
+        if not lanes or held >= agent.slots or {(lanes, True), (lanes, not held)} & fruitless:
             continue
         try:
-            tasks = ledger.claim(waiter.agent, waiter.most)
+            tasks = ledger.claim(agent, waiter.most)
         except Unauthenticated:
             found.append((waiter, ()))
             continue
+        except Error:
+            if not found:
+                raise
+            connection.close()
+            break  # what others were given is theirs; the next look begins anew
         if tasks:
             found.append((waiter, tasks))
+            load[agent.performer] = held + len(tasks)
+        else:
+            fruitless.add((lanes, not held))
     return found
+
+
+def _newest_first(waiting: Sequence[_Waiter]) -> Iterator[_Waiter]:
+    """Agents in the order in which they came; of the claims of one the newest first: its peer is there."""
+    by_agent: dict[UUID, list[_Waiter]] = {}
+    for waiter in waiting:
+        by_agent.setdefault(waiter.agent.pk, []).append(waiter)
+    for its in by_agent.values():
+        yield from reversed(its)
 
 
 def _give(waiter: _Waiter, tasks: Sequence[ClaimedTask]) -> bool:

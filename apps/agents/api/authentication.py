@@ -30,13 +30,21 @@ class AgentAuthentication(BaseAuthentication):
     """`Authorization: Bearer aoa_…`."""
 
     def authenticate(self, request: Request) -> tuple[AgentCaller, ApiToken] | None:
-        """The agent; `None` for other credentials. Raises `Unauthenticated` for one that does not hold."""
+        """The agent; `None` for other credentials. Raises `Unauthenticated` for one that does not hold.
+
+        Who brings the credential of a disabled agent may know that it is.
+        """
         token = agent_token_in(request._request)
         if token is None:
             return None
-        agent = Agent.objects.filter(token=token, disabled=False).first()
+        agent = Agent.objects.filter(token=token).first()
         if agent is None:
             raise Unauthenticated("The token is invalid or has expired.", code="invalid_token")
+        if agent.disabled:
+            message = (
+                f'The agent {agent.name} is disabled: PATCH /agents/{agent.pk} {{"disabled": false}} lets it go on.'
+            )
+            raise Unauthenticated(message, code="agent_disabled")
         return AgentCaller(agent), token
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002

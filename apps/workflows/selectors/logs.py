@@ -12,7 +12,7 @@ from apps.workflows.models import Execution, LogChunk
 
 AT_ONCE = 200  # pieces read together for a text
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\.(\d{1,18})\.(\d{1,9})", re.ASCII)
+_CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\.(\d{1,18})\.(\d{1,10})", re.ASCII)
 
 
 LATE = timedelta(seconds=3)

@@ -43,9 +43,15 @@ class Left:
 def keep(execution: UUID, task: UUID, fence: int, left: Sequence[Left]) -> list[Artifact]:
     """Keep these files for an attempt, all or none.
 
+    A spilled output that was kept before is left out: its report is being repeated. One whose name is taken, by another
+    key's or by a file of the attempt's own, gets another: references go by what it holds.
+
     Raises `TooLarge` (the quota of an execution), `Full` (that of the installation, or the disk's end), `Conflict`
     ("stale_attempt") where the lease is no longer the task's, `OSError` where the storage fails.
     """
+    left = _new_ones(task, fence, left)
+    if not left:
+        return []
     size = sum(file.size for file in left)
     _within_quota(execution, size)
     try:
@@ -60,13 +66,32 @@ def keep(execution: UUID, task: UUID, fence: int, left: Sequence[Left]) -> list[
             raise Conflict(f"attempt {fence} no longer holds its lease", code="stale_attempt")
         _within_quota(execution, size)
         now = database_now()
+        taken = set(Artifact.objects.filter(task=task, fence=fence).values_list("name", flat=True))
         return Artifact.objects.bulk_create(
             Artifact(
-                execution_id=execution, task_id=task, fence=fence, name=file.name, content_type=file.content_type,
-                size=blob.size, spilled=file.spilled, blob_id=blob.digest, created_at=now,
+                execution_id=execution, task_id=task, fence=fence, name=_name_of(file, blob, taken),
+                content_type=file.content_type, size=blob.size, spilled=file.spilled, blob_id=blob.digest,
+                created_at=now,
             )
             for file, blob in rows
         )  # fmt: skip
+
+
+def _new_ones(task: UUID, fence: int, left: Sequence[Left]) -> Sequence[Left]:
+    if not any(file.spilled for file in left):
+        return left
+    before = Artifact.objects.filter(task=task, fence=fence, spilled=True)
+    kept = set(before.values_list("blob_id", flat=True))
+    return [file for file in left if not (file.spilled and kept and blobs.measure(file.source)[0] in kept)]
+
+
+def _name_of(file: Left, blob: Blob, taken: set[str]) -> str:
+    name = file.name
+    if file.spilled and name in taken:
+        stem, _, suffix = name.rpartition(".")
+        name = f"{stem[:180]}.{blob.digest}.{suffix}"
+    taken.add(name)
+    return name
 
 
 def _within_quota(execution: UUID, size: int) -> None:

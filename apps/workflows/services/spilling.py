@@ -44,20 +44,23 @@ class Filling:
         """`value` with every reference replaced. Raises `PlatformError`; `OSError` where the storage fails."""
         if isinstance(value, Mapping):
             if value.keys() == _REFERENCE:
-                self._left -= value["size"] if isinstance(value["size"], int) else 0
-                if self._left < 0:
-                    raise PlatformError(f"it is given more than {self._most:,} bytes of outputs")
-                return _value(self._execution, value)
+                return self._value(value)
             return {key: self.filled(inner) for key, inner in value.items()}
         return [self.filled(inner) for inner in value] if isinstance(value, list | tuple) else value
 
-
-def _value(execution: UUID, reference: Mapping[str, Any]) -> Any:
-    row = artifacts.spilled(execution, str(reference["spilled_to"]))
-    if row is None:
-        raise PlatformError("an output that was spilled is not there any more: its execution was deleted")
-    text = b"".join(blobs.read(row.blob_id, 0, row.size)).decode()
-    return json.loads(text) if row.content_type == "application/json" else text
+    def _value(self, reference: Mapping[str, Any]) -> Any:
+        row = artifacts.spilled(self._execution, str(reference["spilled_to"]))
+        if row is None:
+            raise PlatformError("an output that was spilled is not there any more: its execution was deleted")
+        # The reference says a size as well, but a step may have written it.
+        self._left -= row.size
+        if self._left < 0:
+            raise PlatformError(f"it is given more than {self._most:,} bytes of outputs")
+        try:
+            text = b"".join(blobs.read(row.blob_id, 0, row.size)).decode()
+            return json.loads(text) if row.content_type == "application/json" else text
+        except ValueError as error:
+            raise OSError(f"what is stored of {row.name} is not what was kept") from error
 
 
 def spill(outputs: Mapping[str, Any], inline: int) -> tuple[Mapping[str, Any], list[artifacts.Left]]:

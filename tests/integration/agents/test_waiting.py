@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
-from apps.agents import services, waiting
+from apps.agents import ledger, services, waiting
 from apps.workflows.models import Performer, Task
 from apps.workflows.services import executions
 from apps.workflows.services.ledger import lanes
@@ -118,6 +118,90 @@ async def test_many_wait_at_the_cost_of_one_look(workflow, make_agent, owner):
     found = await asyncio.gather(*claims)
     assert sorted(map(len, found)) == [0] * 29 + [1]
     assert threading.active_count() <= threads + 2  # no thread each
+    await room._running
+
+
+async def test_of_one_agent_a_few_claims_wait_and_the_newest_is_answered_first(workflow, reviewer, owner):
+    room = waiting.Room()
+    claims = [asyncio.create_task(waited(room, reviewer, seconds=60.0)) for _ in range(200)]
+    ended, few = claims[: -waiting.OF_ONE_AGENT], claims[-waiting.OF_ONE_AGENT :]
+    assert await asyncio.wait_for(asyncio.gather(*ended), SOON) == [()] * len(ended)
+    assert len(room._waiters) == len(few)
+    await in_thread(executions.start, workflow, by=owner)
+    # The peer of an older one may be gone without a word.
+    assert [task.step_id for task in await asyncio.wait_for(few.pop(), SOON)] == ["review"]
+    assert not any(claim.done() for claim in few)
+    for claim in few:
+        claim.cancel()
+    await asyncio.gather(room._running, *few, return_exceptions=True)
+
+
+def a_waiter(agent):
+    return waiting._Waiter(agent, 1, None)
+
+
+def counted(monkeypatch):
+    asked = []
+    claim = ledger.claim
+    monkeypatch.setattr(ledger, "claim", lambda agent, most: asked.append(agent.name) or claim(agent, most))
+    return asked
+
+
+def test_ready_tasks_that_nobody_may_take_cost_no_claim_of_each_who_waits(workflow, make_agent, owner, monkeypatch):
+    waiters = [a_waiter(make_agent(labels={"kind": "reviewer"}).agent) for _ in range(20)]
+    execution = executions.start(workflow, by=owner)
+    executions.pause(execution, by=owner)
+    lanes.forget()
+    asked = counted(monkeypatch)
+    assert waiting._search(waiters) == []
+    assert len(asked) <= 1
+    executions.resume(execution, by=owner)
+    assert len(waiting._search(waiters)) == 1
+
+
+def test_agents_without_room_cost_no_claim(workflow, make_agent, owner, monkeypatch):
+    full = [make_agent(labels={"kind": "reviewer"}) for _ in range(10)]
+    for _ in full:
+        executions.start(workflow, by=owner)
+    lanes.forget()
+    for one in full:
+        assert len(one.claim()) == 1
+    executions.start(workflow, by=owner)
+    free = make_agent(labels={"kind": "reviewer"}).agent
+    asked = counted(monkeypatch)
+    ((waiter, _),) = waiting._search([*(a_waiter(one.agent) for one in full), a_waiter(free)])
+    assert (waiter.agent, asked) == (free, [free.name])
+
+
+def test_what_one_was_given_is_handed_over_though_the_database_goes_away(make_workflow, make_agent, owner, monkeypatch):
+    kinds = ("reviewer", "writer")
+    one, other = (make_agent(labels={"kind": kind}).agent for kind in kinds)
+    for kind in kinds:
+        executions.start(make_workflow([{"id": "a", "agent": {"requires": [f"kind == {kind}"]}}]), by=owner)
+    lanes.forget()
+    claim = ledger.claim
+
+    def away(agent, most):
+        if agent == other:
+            raise OperationalError("the connection was closed")
+        return claim(agent, most)
+
+    monkeypatch.setattr(ledger, "claim", away)
+    ((waiter, tasks),) = waiting._search([a_waiter(one), a_waiter(other)])
+    assert (waiter.agent, len(tasks)) == (one, 1)
+    with pytest.raises(OperationalError):
+        waiting._search([a_waiter(other)])
+
+
+async def test_a_change_of_labels_is_noticed_while_it_waits(make_workflow, make_agent, owner):
+    agent = (await in_thread(make_agent)).agent
+    room = waiting.Room()
+    claim = asyncio.create_task(waited(room, agent, seconds=60.0))
+    await ready(room)
+    workflow = await in_thread(make_workflow, [{"id": "review", "agent": {"requires": ["kind == reviewer"]}}])
+    await in_thread(executions.start, workflow, by=owner)
+    await in_thread(services.change, agent, {"labels": {"kind": "reviewer"}})
+    assert len(await asyncio.wait_for(claim, SOON)) == 1
     await room._running
 
 
