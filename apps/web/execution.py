@@ -14,6 +14,7 @@ from apps.core.errors import NotFound
 from apps.web import ansi
 from apps.web.forms import Field, fields_of
 from apps.web.graph import Drawing, draw
+from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Artifact, Execution, Task, Workflow
 from apps.workflows.selectors import estimates, logs, overview, progress
@@ -44,9 +45,10 @@ _ASKED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A step in the table: its task, why it does not run, and of one with `for_each` its items."""
+    """A step in the table: its task, the name that it has beside its id, why it does not run, its items."""
 
     task: Task
+    name: str = ""
     reasons: Sequence[dict[str, Any]] = ()
     count: dict[str, int] | None = None
     items: Sequence[Task] = ()
@@ -54,9 +56,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """A task that the reader may approve or reject, and the fields of its form."""
+    """A task that the reader may approve or reject, the name of its step, and the fields of its form."""
 
     task: Task
+    name: str = ""
     fields: Sequence[Field] = field(default_factory=tuple)
 
 
@@ -118,12 +121,19 @@ def _rows(user: Any, row: Execution, tasks: list[Task]) -> list[Row]:
     return [
         Row(
             task=task,
+            name=_name(row, task),
             reasons=reasons.get(task.pk, ()),
             count=counts.get(task.step_id),
             items=items.get(task.step_id, ()),
         )
         for task in tasks
     ]
+
+
+def _name(row: Execution, task: Task) -> str:
+    """What the definition calls the task's step, where it does."""
+    spec = graph_of(row.version_id).steps.get(step_of(task.step_id))
+    return "" if spec is None or spec.name == spec.id else spec.name
 
 
 def _drawing(row: Execution, tasks: list[Task]) -> Drawing | None:
@@ -163,5 +173,5 @@ def _approvals(user: Any, row: Execution) -> list[Approval]:
         asked = asked_of(task)
         if asked is None or not is_asked(asked, user) or (not asked.allow_requester and requested_by(task, user)):
             continue
-        found.append(Approval(task=task, fields=fields_of(asked.form)))
+        found.append(Approval(task=task, name=_name(row, task), fields=fields_of(asked.form)))
     return found if found and _may(user, row, Permission.TASK_EXECUTE) else []

@@ -34,8 +34,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 """No `unsafe-inline` anywhere: Django admin and the browsable API have no inline script, and Swagger UI's start script
-is served from an address of its own (`SpectacularSwaggerSplitView`). What the policy costs there are a few `style`
-attributes of the browsable API (a button floats left instead of right)."""
+is served from an address of its own (`SpectacularSwaggerSplitView`). What the policy refuses there are a few `style`
+attributes of the browsable API, which `static/ui/api.css` says instead."""
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 

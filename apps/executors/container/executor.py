@@ -18,7 +18,7 @@ from apps.executors.tracing import ended, span_of, trace_environment
 from apps.executors.types import Sink, StepCall, StepResult, Stream
 
 NOTHING_RUNS = (
-    "no container runtime is configured (CONTAINER_RUNTIME=none, or nothing answered when this worker began). Start a "
+    "no container runtime is configured (CONTAINER_RUNTIME=none, or nothing answered when this process began). Start a "
     "Dagger engine and set DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN, or start Docker or Podman and let DOCKER_HOST "
     "name its socket; then restart the workers"
 )

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from apps.workflows.models import Event
 
@@ -68,6 +70,16 @@ def percent(share: float) -> str:
 def as_step(step: str) -> str:
     """The body of a request that names a step."""
     return json.dumps({"step_id": step})
+
+
+@register.filter
+def spans(text: str) -> SafeString:
+    """A text of ours, escaped, with what stands between backticks as code."""
+    parts = str(text).split("`")
+    code = range(1, len(parts) - 1, 2)
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if at in code else part,) for at, part in enumerate(parts))
+    )
 
 
 @register.filter

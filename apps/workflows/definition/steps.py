@@ -81,7 +81,7 @@ def _kinds_problem(kinds: list[str], path: Path) -> Problem:
     else:
         message = (
             "this step does nothing: give it `python`, `http`, `command` with or without `image`, "
-            "`agent`, `wait`, `approval` or `workflow`"
+            "`agent`, `executor`, `wait`, `approval` or `workflow`"
         )
     return Problem(pointer=pointer(*path), code="several_kinds" if kinds else "no_kind", message=message)
 

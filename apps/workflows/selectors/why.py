@@ -155,7 +155,9 @@ class _Asking:
         ]
         shown = ", ".join(f"`{row['step_id']}` ({row['doing']})" for row in named[:3])
         more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-        message = f"{len(there)} of its {len(spec.depends_on)} dependencies have not ended: {shown}{more}"
+        whole = len(spec.depends_on)
+        what = "its dependency has" if whole == 1 else f"{len(there)} of its {whole} dependencies have"
+        message = f"{what} not ended: {shown}{more}"
         return reason("dependency", message, open=len(there), steps=named)
 
     def _waits(self, task: Task, spec: StepSpec) -> Iterator[Reason]:

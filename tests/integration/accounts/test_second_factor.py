@@ -16,6 +16,7 @@ from apps.accounts import second_factor, services, tokens
 from apps.accounts.audit.models import AuditEntry
 from apps.accounts.models import Role
 from apps.core.errors import Invalid, PlatformError, Unauthenticated
+from apps.workflows.services import secrets
 from tests.integration.accounts.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -42,8 +43,8 @@ def test_a_new_key_seals_it_anew_and_the_old_one_may_go(protected, settings):
     user, secret, codes = protected
     second_factor.check(user, codes[0], request=None)
     settings.VAULT_KEYS = (Fernet.generate_key().decode(),)  # beside it the one that is derived still opens
-    assert second_factor.reseal() == (2, 0, [])
-    assert second_factor.reseal() == (0, 2, [])
+    assert secrets.rotate() == (2, 0, [])  # as `manage.py rotate_secrets` does
+    assert secrets.rotate() == (0, 2, [])
     settings.SECRET_KEY = "another-secret-key-" + "0123456789" * 4
     second_factor.check(user, code_of(secret), request=None)
     assert second_factor.state_of(user).recovery_codes_left == 9
@@ -51,7 +52,7 @@ def test_a_new_key_seals_it_anew_and_the_old_one_may_go(protected, settings):
 
 def test_a_second_factor_that_no_key_opens_is_named(protected, settings):
     settings.SECRET_KEY = "another-secret-key-" + "0123456789" * 4
-    assert second_factor.reseal() == (0, 0, ["second factor of ann"] * 2)
+    assert secrets.rotate() == (0, 0, ["second factor of ann"] * 2)
 
 
 def test_it_is_off_by_default(http, make_user, bearer):

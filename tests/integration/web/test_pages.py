@@ -410,3 +410,16 @@ def test_whoever_may_not_know_of_a_page_is_shown_the_way_to_log_in(browser, set_
     set_env(ANONYMOUS_ROLE="guest")
     path = f"/ui/executions/{uuid4()}"
     assert f'href="/ui/login?next={path}"' in browser.get(path).content.decode()
+
+
+def test_a_step_is_shown_with_its_name_and_what_it_waits_for(as_user, make_workflow, owner):
+    steps = [
+        {"id": "decide", "name": "Is it <all> right?", "approval": {"allow_requester": True}},
+        {"id": "pay", "depends_on": ["decide"], "python": "builtin.noop"},
+    ]
+    execution = executions.start(make_workflow(name="Named", steps=steps), by=owner)
+    page = as_user("root", "admin").get(f"/ui/executions/{execution.pk}").content.decode()
+    assert "<strong>decide</strong>: Is it &lt;all&gt; right?" in page
+    assert '<span class="message">Is it &lt;all&gt; right?</span>' in page
+    assert '<span class="message">pay</span>' not in page
+    assert "its dependency has not ended: <code>decide</code> (it waits for an approval)" in page
