@@ -38,6 +38,21 @@ def fire_due(*, limit: int = 100) -> datetime | None:
     moment, so that one with a long past keeps nobody waiting. What goes wrong with one stops no other. All times are
     the database's.
     """
+    soonest = _soonest()
+    if soonest is not None and soonest <= database_now():  # asked every second, mostly in vain
+        _fire_some(limit)
+        soonest = _soonest()
+    now = database_now().timestamp()
+    counting.note(counting.SCHEDULER_TICK, now, unless_newer_than=now - TICK_SECONDS)
+    return soonest
+
+
+def _soonest() -> datetime | None:
+    soonest: datetime | None = Schedule.objects.aggregate(at=Min("next_at"))["at"]
+    return soonest
+
+
+def _fire_some(limit: int) -> None:
     left, stuck = limit, set[UUID]()
     while left > 0:
         due = Schedule.objects.filter(next_at__lte=database_now()).exclude(pk__in=stuck).order_by("next_at", "pk")
@@ -46,10 +61,6 @@ def fire_due(*, limit: int = 100) -> datetime | None:
             break
         stuck.update(pk for pk, first in chosen if first and not _fire(pk, first))
         left -= len(chosen)
-    now = database_now().timestamp()
-    counting.note(counting.SCHEDULER_TICK, now, unless_newer_than=now - TICK_SECONDS)
-    soonest: datetime | None = Schedule.objects.aggregate(at=Min("next_at"))["at"]
-    return soonest
 
 
 def _fire(pk: UUID, first: datetime) -> bool:
