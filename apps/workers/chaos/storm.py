@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from apps.workers.chaos.faults import Faults, Struck
 from apps.workers.chaos.load import Load
 from apps.workflows.models import Event, Task
 from apps.workflows.selectors.invariants import verdict
+from apps.workflows.services.ledger.claim import SUSPECT_AFTER
 
 TICK_SECONDS = 0.2
 QUIET_WITHIN = 120.0  # seconds after the last fault, besides the lease
@@ -21,7 +23,11 @@ QUIET_WITHIN = 120.0  # seconds after the last fault, besides the lease
 
 @dataclass(slots=True)
 class Report:
-    """What was done and what came of it. Times are in seconds; `recoveries` are those of the steps that were lost."""
+    """What was done and what came of it. Times are in seconds.
+
+    `recovery_…` tell within what time steps that were lost were begun again, `held_back_max` the same of those that
+    were lost so often that they waited for an idle performer.
+    """
 
     seed: int
     seconds: float = 0.0
@@ -36,6 +42,7 @@ class Report:
     lost: int = 0
     recovery_p99: float = 0.0
     recovery_max: float = 0.0
+    held_back_max: float = 0.0
     quiet_after: float = 0.0
     violations: list[str] = field(default_factory=list)
     zombie: list[str] = field(default_factory=list)
@@ -88,26 +95,33 @@ def _judge(report: Report, load: Load, struck: Struck, lease_seconds: float) -> 
     report.kills, report.stops, report.server_kills = struck.kills, struck.stops, struck.server_kills
     report.violations = [f"{one.invariant} {one.execution_id}: {one.what}" for one in told.violations]
     report.violations += load.broken_promises()
-    recoveries = _recoveries(load, struck)
-    report.lost = len(recoveries)
+    recoveries, held_back = _recoveries(load, struck)
+    report.lost = len(recoveries) + len(held_back)
     if recoveries:
         report.recovery_max = round(recoveries[-1], 2)
         report.recovery_p99 = round(recoveries[int(len(recoveries) * 0.99) - (len(recoveries) == 1)], 2)
+    if held_back:
+        report.held_back_max = round(held_back[-1], 2)
     report.zombie = _zombie(struck)
 
 
-def _recoveries(load: Load, struck: Struck) -> list[float]:
-    """Of each step that was lost with its performer: seconds from the blow until another began it."""
-    found = []
-    lost = Event.objects.filter(type="task.lost", execution__in=load.acknowledged)
-    for event in lost:
+def _recoveries(load: Load, struck: Struck) -> tuple[list[float], list[float]]:
+    """Of each step that was lost with its performer: seconds from the blow until another began it.
+
+    Apart are those that were lost `SUSPECT_AFTER` times: they wait for an idle performer, so as to harm no other.
+    """
+    found: tuple[list[float], list[float]] = ([], [])
+    losses = Counter[tuple[Any, str]]()
+    for event in Event.objects.filter(type="task.lost", execution__in=load.acknowledged).order_by("seq"):
+        losses[event.execution_id, event.step_id] += 1
         at = struck.moments.get(str(event.data.get("performer")))
         again = Event.objects.filter(
             execution=event.execution_id, step_id=event.step_id, type="task.started", seq__gt=event.seq
         ).first()
         if at is not None and again is not None:
-            found.append(max(0.0, again.at.timestamp() - at))
-    return sorted(found)
+            suspect = losses[event.execution_id, event.step_id] >= SUSPECT_AFTER
+            found[suspect].append(max(0.0, again.at.timestamp() - at))
+    return sorted(found[0]), sorted(found[1])
 
 
 def _zombie(struck: Struck) -> list[str]:

@@ -94,8 +94,11 @@ class Command(BaseCommand):
             f"{report.attempts:,} attempts, {report.events:,} events\n"
             f"{report.kills} workers killed, {report.stops} stopped for a while, {report.server_kills} servers killed\n"
             f"{report.lost} steps lost their performer and were begun again within {report.recovery_max:g} s "
-            f"(p99 {report.recovery_p99:g} s); all had ended {report.quiet_after:g} s after the last fault"
+            f"(p99 {report.recovery_p99:g} s)"
         )
+        if report.held_back_max:
+            self.stdout.write(f"  those lost again, which wait for an idle worker, within {report.held_back_max:g} s")
+        self.stdout.write(f"all had ended {report.quiet_after:g} s after the last fault")
         if report.violations:
             self.stdout.write("\n".join(report.violations[:50]))
             raise CommandError(f"{len(report.violations):,} violations")
