@@ -1,7 +1,8 @@
-"""The client of an agent by itself: what it does when it is told to drain."""
+"""The client of an agent by itself: what it reports, and what it does when it is told to drain."""
 
 import asyncio
 import json
+import logging
 from functools import partial
 
 import httpx
@@ -84,9 +85,14 @@ def performing(monkeypatch, told):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("no \udcff\0 file", "no ? file"), (" ", "OSError"), ("x" * 3000, "x" * 2000)]
+    ("text", "said"),
+    [("no \udcff\0 file", "no ? file"), (" ", "OSError"), ("x" * 3000, "x" * 2000)],
+    ids=["hostile", "blank", "long"],
 )
-async def test_a_failure_is_reported_whatever_its_message_holds(performing, told, text, said):
+async def test_a_failure_is_reported_whatever_its_message_holds(performing, told, caplog, text, said):
+    # What pytest keeps of the log goes from one process to another, and a lone surrogate cannot.
+    caplog.set_level(logging.CRITICAL + 1, logger=client.logger.name)
+
     async def fails(task):
         raise OSError(text)
 
