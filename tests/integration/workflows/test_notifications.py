@@ -260,9 +260,12 @@ def test_the_pause_grows_from_ten_seconds_to_an_hour(execution, receiver, server
     Notification.objects.update(attempts=attempts)
     before = database_now()
     deliver_due()
-    pauses = [(row.next_at - before).total_seconds() for row in Notification.objects.all()]
-    assert all(0 <= pause <= most + 5 for pause in pauses)
-    assert len(set(pauses)) == 5  # drawn by lot: receivers that fail together do not come back together
+    rows = list(Notification.objects.all())
+    for row in rows:
+        # One whose pause was so short that it was over before the others were told has been tried again already.
+        longest = min(3600, most * 2 ** (row.attempts - attempts - 1))
+        assert 0 <= (row.next_at - before).total_seconds() <= longest + 5
+    assert len({row.next_at for row in rows}) == 5  # by lot: those that fail together do not come back together
 
 
 def test_after_a_day_it_is_given_up_and_stays_to_be_seen(execution, receiver, server, caplog, as_user):  # noqa: F811
