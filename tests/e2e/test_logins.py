@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support import redis
+from tests.support.postgres import free_port
 from tests.support.server import PASSWORD, ROOT, Servers, environment, manage
 
 EACH = int(os.environ.get("A5_EACH", "25"))
@@ -71,8 +72,8 @@ def test_a6_without_redis_a_second_process_does_not_start(tmp_path):
     """Each would count for itself; so it says by the setting's name, whatever `SERVER_PROCESSES` says."""
     with Servers(tmp_path):
         second = subprocess.run(
-            [sys.executable, "manage.py", "server", "--port", "0"], cwd=ROOT, env=environment(tmp_path), text=True,
-            capture_output=True, check=False, timeout=90,
+            [sys.executable, "manage.py", "server", "--port", str(free_port())], cwd=ROOT, env=environment(tmp_path),
+            text=True, capture_output=True, check=False, timeout=90,
         )  # fmt: skip
         assert second.returncode != 0
         assert "REDIS_URL" in second.stderr
