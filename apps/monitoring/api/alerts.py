@@ -117,9 +117,7 @@ class RunbookView(GenericAPIView):
         except Error:
             page = {**answers.runbook_text(BY_NAME[alert]), "state": "unknown", "values": []}
         if "text/html" in request.headers.get("Accept", ""):
-            told = {key: [one.split("`") for one in page[key]] for key in ("causes", "steps")}
-            about = str(page["description"]).split("`")
-            return render(request._request, "monitoring/runbook.html", {"page": {**page, **told, "description": about}})
+            return render(request._request, "monitoring/runbook.html", {"page": page})
         return Response(self.get_serializer(page).data)
 
 
