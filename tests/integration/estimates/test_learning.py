@@ -21,8 +21,7 @@ from apps.workflows.selectors.estimates import history
 from apps.workflows.selectors.estimates import weights as known_weights
 from apps.workflows.selectors.estimates.outcomes import outcomes
 from apps.workflows.services import executions
-from apps.workflows.services.estimates import settle
-from apps.workflows.services.estimates import folding
+from apps.workflows.services.estimates import folding, settle
 from apps.workflows.services.estimates.folding import Folder, fold
 from apps.workflows.services.estimates.learner import Learner
 from tests.integration.conftest import noop
