@@ -3,8 +3,9 @@
 Every process that an executor starts carries one environment variable, the mark, and passes it on to all that it
 starts in turn. A process that left its group and session, or whose parent is gone, is found by it in /proc. A command
 of the host carries its mark as a number besides, in the one limit that no kernel since Linux 2.4 looks at (of file
-locks): clearing the environment does not take that away. One guard process per worker holds the read end of a pipe whose write end the worker keeps: when the worker is gone, by
-whatever death, the guard reads end-of-file, kills all that bears the worker's mark and removes its directories.
+locks): clearing the environment does not take that away. One guard process per worker holds the read end of a pipe
+whose write end the worker keeps: when the worker is gone, by whatever death, the guard reads end-of-file, kills all
+that bears the worker's mark and removes its directories.
 
 This file is also the guard's program. It is run as a script without site-packages, so it may import the standard
 library only. Where there is no /proc (not Linux) only process groups are killed.
@@ -29,7 +30,7 @@ _LIMIT = b"Max file locks"
 
 
 def number(mark: str) -> int | None:
-    """The same mark as a number, for RLIMIT_LOCKS; None for one that ends with no count. Of `TOKEN/` it is the lowest."""
+    """The same mark as a number, for RLIMIT_LOCKS; None for one that has no count. Of `TOKEN/` it is the lowest."""
     token, _, name = mark.partition("/")
     try:
         worker, count = int(token.rpartition("-")[2], 16), int(name.rpartition("-")[2] or 0)

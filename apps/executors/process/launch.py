@@ -3,8 +3,8 @@
 The command is started through `setpriv --pdeathsig KILL` and `prlimit` where these are installed (util-linux, any
 Linux): about 2 ms of the 6 ms that a command costs. It dies at once with the thread that started it, so with a worker
 that is killed. That holds for the command itself only, not for what it starts in turn, and not for set-uid programs,
-which the kernel excepts; those are left to the guard process (`apps.executors.guard`), which comes a moment later. By `prlimit` it bears
-its mark, too.
+which the kernel excepts; those are left to the guard process (`apps.executors.guard`), which comes a moment later. By
+`prlimit` it bears its mark, too.
 """
 
 import functools
