@@ -8,6 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
+from apps.accounts.audit import present_actor, record
 from apps.accounts.models import User
 from apps.accounts.permissions import Caller
 from apps.core.clock import database_now
@@ -70,6 +71,7 @@ def create(data: Mapping[str, Any], *, by: User) -> Workflow:
                 slug=slug, owner=by, name=definition.name, created_at=now, updated_at=now
             )
             _add_version(workflow, data, definition, by=by)
+            _tell("create", workflow)
     except IntegrityError:
         raise Conflict(
             f"the id `{slug}` is taken; choose another name, or change that workflow", code="id_taken"
@@ -95,6 +97,7 @@ def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow
         others = newest.created_by_id != by.pk and uses_secrets(newest)
         if newest.checksum != checksum(data) or others:
             _add_version(locked, data, definition, by=by)
+        _tell("update", locked)
     return locked
 
 
@@ -121,6 +124,13 @@ def delete(workflow: Workflow) -> None:
                 f"{running} executions of `{workflow.slug}` run; cancel them first", code="executions_running"
             )
         erase(Workflow.objects.filter(pk=workflow.pk))
+        _tell("delete", workflow)
+
+
+def _tell(verb: str, workflow: Workflow) -> None:
+    """To the audit log, last in the transaction, where somebody acts: a request, a command."""
+    if present_actor() is not None:
+        record(f"workflow.{verb}", object_type="workflow", object_id=workflow.slug, object_name=workflow.name)
 
 
 def create_tracker(slug: str, *, by: User) -> Workflow:
