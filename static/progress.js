@@ -45,6 +45,7 @@ export class Progress {
       if (id) url.searchParams.set("workflow_id", id);
       if (id && Number.isFinite(since)) url.searchParams.set("since", String(since));
       if (this.coalesce) url.searchParams.set("coalesce", "true");
+      this.resumed = Boolean(id) && Number.isFinite(since); // then events after that follow its snapshot
       if (this.ticket) url.searchParams.set("ticket", await this.ticket());
       if (this.over) return;
       this.asked = id;
@@ -72,7 +73,9 @@ export class Progress {
   begin({ execution_id: execution, seq }) {
     if (this.workflowId) this.execution = execution;
     const known = this.cursors.get(execution) ?? this.since;
-    if (this.coalesce || !Number.isFinite(known)) this.cursors.set(execution, seq);
+    const standsForEvents = this.coalesce && !this.resumed;
+    this.resumed = false;
+    if (standsForEvents || !Number.isFinite(known)) this.cursors.set(execution, seq);
     else this.cursors.set(execution, Math.min(known, seq));
     this.since = null;
   }

@@ -70,6 +70,7 @@ class Progress:
         self._until_ended = until_ended
         self._coalesce = coalesce
         self._since = since
+        self._resumed = False  # the next snapshot is the first of a connection that goes on after a cursor
         self._execution: str | None = None
         self._frames: AsyncIterator[dict[str, Any]] | None = None
         self.connections = 0
@@ -120,6 +121,7 @@ class Progress:
 
     async def _connect(self) -> ClientConnection:
         query: dict[str, str] = {"workflow_id": self._execution or self._workflow_id}
+        self._resumed = self._since is not None
         if self._since is not None:
             query["since"] = str(self._since)
         if self._coalesce:
@@ -140,11 +142,14 @@ class Progress:
             return frame["event"] in ENDED
         if frame["type"] != "snapshot":
             return False
-        seq = int(frame["seq"])
+        seq, resumed = int(frame["seq"]), self._resumed
+        self._resumed = False
+        if self._since is None or (self._coalesce and not resumed):
+            self._since = seq  # events follow after it
+        elif self._execution is None:
+            self._since = min(self._since, seq)  # a cursor beyond the journal is another execution's
         if self._execution is None:
             self._execution = str(frame["execution_id"])
-        if self._since is None or self._coalesce:
-            self._since = seq
         return bool(frame["finished_at"]) and self._since >= seq
 
 

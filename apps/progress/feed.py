@@ -7,7 +7,7 @@ Each reader has a cursor for each execution and gets the events after it, every 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.01  # from one look to the next: the first ring is heeded at once, those close behind it together
 PAGE = 200  # events of one execution that are read at a time
+HISTORY_BYTES = 128 * 1024  # of a history that are handed on at a time; the last event may exceed it
 MOST_AT_ONCE = 600  # frames of one look, less than an outbox holds; between looks it is emptied
-MOST_BYTES_AT_ONCE = 1024 * 1024  # of one look; the last page may exceed it by what a page holds
+MOST_BYTES_AT_ONCE = 1024 * 1024  # of one look; the last event may exceed it
 NEW_WINDOW = timedelta(seconds=60)  # an execution's id is older than its commit by less than this
 MAX_NEW = 5000
 
@@ -114,19 +115,21 @@ class Feed:
 
         `fresh` means `after` was the present a moment ago, so the feed's own next look is soon enough.
         """
-        cursor = after
+        cursor, limit = after, PAGE
         watch = self._watches.get(execution)
         if not (fresh and (watch is None or watch.seq <= cursor)):
             while True:
-                frames = await in_thread(_read, execution, slug, cursor, PAGE)
+                found = await in_thread(_read, execution, slug, cursor, limit)
+                frames = _within(found, HISTORY_BYTES)
                 for batch in batches(frames):
                     reader.outbox.put_all(batch)
                 cursor = frames[-1].seq if frames else cursor
                 if frames and frames[-1].last:
                     return
                 watch = self._watches.get(execution)
-                if len(frames) < PAGE and (watch is None or watch.seq <= cursor):
+                if len(found) < limit and len(frames) == len(found) and (watch is None or watch.seq <= cursor):
                     break
+                limit = _next_page(frames)
                 await reader.outbox.room()
         # Nothing was awaited since `watch` was looked at: what the feed reads next comes after its `seq`, which is
         # not beyond this cursor, and what of it the cursor has passed is left out below. So no gap and no double.
@@ -289,6 +292,22 @@ def _read(execution: UUID, slug: str, after: int, limit: int) -> list[Frame]:
     return [payloads.event(one, execution_id=execution, slug=slug) for one in told]
 
 
+def _next_page(frames: Sequence[Frame]) -> int:
+    """How many events to read next, when these were the last: about as many as are handed on."""
+    size = sum(frame.size for frame in frames) // max(1, len(frames))
+    return max(1, min(PAGE, HISTORY_BYTES // max(1, size)))
+
+
+def _within(frames: list[Frame], most: int) -> list[Frame]:
+    """The first ones of no more than so many bytes together, but one at least."""
+    size = 0
+    for number, frame in enumerate(frames):
+        size += frame.size
+        if number and size > most:
+            return frames[:number]
+    return frames
+
+
 def _after(cursor: int, frames: list[Frame]) -> list[Batch]:
     return batches(frame for frame in frames if frame.seq > cursor)
 
@@ -312,11 +331,12 @@ def _news(asked: Mapping[UUID, int], slugs: Mapping[UUID, str]) -> tuple[list[tu
                 continue
             if count >= MOST_AT_ONCE or size >= MOST_BYTES_AT_ONCE:
                 return found, True
-            read = _read(execution, slugs[execution], asked[execution], PAGE)
-            more = more or len(read) == PAGE
+            whole = _read(execution, slugs[execution], asked[execution], PAGE)
+            read = _within(whole, MOST_BYTES_AT_ONCE - size)
+            more = more or len(whole) == PAGE or len(read) < len(whole)
             found.append((execution, read))
             count += len(read)
-            size += sum(len(frame.wire) for frame in read)
+            size += sum(frame.size for frame in read)
     return found, more
 
 

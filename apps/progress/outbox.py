@@ -12,8 +12,8 @@ from apps.core.metrics import Tally
 from apps.progress.frames import Batch, Frame, batches
 
 MAX_FRAMES = 1000
-MAX_BYTES = 8 * 1024 * 1024
-
+MAX_BYTES = 4 * 1024 * 1024
+ROOM_FRAMES, ROOM_BYTES = MAX_FRAMES // 2, 256 * 1024  # with no more than this waiting, more of a history is read
 
 dropped = Tally(())
 """Frames that were not sent because their reader was closed as too slow."""
@@ -76,7 +76,7 @@ class Outbox:
         self._frames = self._bytes = 0
         self._less.set()
         kept = [frame for frame in waiting if frame.execution_id is None]
-        if not self._coalesce or len(kept) > MAX_FRAMES // 2 or sum(len(one.wire) for one in kept) > MAX_BYTES // 2:
+        if not self._coalesce or len(kept) > MAX_FRAMES // 2 or sum(one.size for one in kept) > MAX_BYTES // 2:
             self.overflowed = True
             dropped.add(number=len(waiting))
             return
@@ -102,12 +102,15 @@ class Outbox:
         batch = self._batches.popleft()
         self._frames -= len(batch.frames)
         self._bytes -= batch.size
-        if self._frames <= MAX_FRAMES // 2 and self._bytes <= MAX_BYTES // 2:
+        if self._frames <= ROOM_FRAMES and self._bytes <= ROOM_BYTES:
             self._less.set()
         return batch
 
     async def room(self) -> None:
-        """Wait until at most half of it is taken, so that a long history is read no faster than it is sent."""
-        while self._frames > MAX_FRAMES // 2 or self._bytes > MAX_BYTES // 2:
+        """Wait until little is left in it, so that a long history is read no faster than it is sent.
+
+        Much less than it holds: a history is each reader's own, while what is new waits once for all.
+        """
+        while self._frames > ROOM_FRAMES or self._bytes > ROOM_BYTES:
             self._less.clear()
             await self._less.wait()

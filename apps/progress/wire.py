@@ -16,6 +16,7 @@ from apps.progress.frames import Batch, Frame
 from apps.progress.outbox import Outbox, TooSlow
 
 CONGESTED = 256 * 1024  # bytes that the server holds for a peer before we send no more
+STALLED_SECONDS = 30.0  # without a byte that such a peer takes: it is gone, or as good as that
 SEND_BUFFER = 256 * 1024  # bytes that the kernel holds for a peer beside that; by itself it takes up to 4 MiB of each
 CLOSING_SECONDS = 5  # for a peer to read why it is closed and to say goodbye; daphne's one second cuts off slow ones
 _LOOK_AGAIN = 0.05
@@ -99,10 +100,7 @@ def held_back(send: Any) -> Callable[[], int]:
 
     ASGI's `send` waits for the peer in some servers; in daphne, which never does, the transport behind it is asked.
     """
-    protocols = getattr(send, "args", ())
-    transport = next((found for one in protocols if (found := getattr(one, "transport", None)) is not None), None)
-    # Of an HTTP request it is the channel, which many share; below it is the connection.
-    transport = getattr(transport, "transport", None) or transport
+    transport = _transport_behind(send)
 
     def count() -> int:
         buffered = len(getattr(transport, "dataBuffer", b"")) - int(getattr(transport, "offset", 0))
@@ -111,17 +109,38 @@ def held_back(send: Any) -> Callable[[], int]:
     return count if transport is not None else lambda: 0
 
 
+def _transport_behind(send: Any) -> Any:
+    protocols = getattr(send, "args", ())
+    transport = next((found for one in protocols if (found := getattr(one, "transport", None)) is not None), None)
+    # Of an HTTP request it is the channel, which many share; below it is the connection.
+    return getattr(transport, "transport", None) or transport
+
+
 class Peer:
     """Whoever gets the answer to one HTTP request, for answers that last."""
 
     def __init__(self, send: Any = None) -> None:
         self.held = held_back(send)
+        self._transport = _transport_behind(send)
         self._request = next((one for one in getattr(send, "args", ()) if hasattr(one, "request_start")), None)
 
     def alive(self) -> None:
         """The answer goes on: daphne's limit on the time of a request (`--http-timeout`) begins anew."""
         if self._request is not None:
             self._request.request_start = time.time()
+
+    def dismiss(self) -> None:
+        """The answer has ended because it was not read: who takes nothing of the rest, either, is cut off.
+
+        By itself the server would keep that for more than a minute, in case it is read after all.
+        """
+        rest = self.held()
+
+        def cut() -> None:
+            if 0 < rest <= self.held():
+                self._transport.abortConnection()
+
+        asyncio.get_running_loop().call_later(CLOSING_SECONDS, cut)
 
 
 PEER: ContextVar[Peer | None] = ContextVar("peer", default=None)
@@ -139,8 +158,15 @@ def telling(application: Any) -> Any:
 
 
 async def until_drained(count: Callable[[], int], outbox: Outbox) -> None:
-    """Wait while the server holds too much for this reader. Raises `TooSlow` when meanwhile too much gathers."""
-    while count() > CONGESTED:
-        if outbox.overflowed:
+    """Wait while the server holds too much for this reader.
+
+    Raises `TooSlow` when meanwhile too much gathers, or nothing is taken for long: who asked for a history and never
+    reads it would otherwise keep his part of it for ever, since no more of it is read until that is sent.
+    """
+    least, since = count(), time.monotonic()
+    while (held := count()) > CONGESTED:
+        if held < least:
+            least, since = held, time.monotonic()
+        if outbox.overflowed or time.monotonic() - since > STALLED_SECONDS:
             raise TooSlow
         await asyncio.sleep(_LOOK_AGAIN)

@@ -19,6 +19,30 @@ WATCH = """async () => {
   });
 }"""
 
+SCRIPTED = """async (connections) => {
+  const { Progress } = await import("/static/progress.js");
+  const asked = [], told = [], gaps = [];
+  window.WebSocket = class {
+    constructor(url) {
+      asked.push(new URL(url).searchParams.get("since"));
+      const frames = connections.shift() ?? [];
+      setTimeout(() => {
+        frames.forEach((frame) => this.onmessage({ data: JSON.stringify({ execution_id: "e", ...frame }) }));
+        if (connections.length) this.onclose({ code: 1013 });
+      });
+    }
+    close() {}
+  };
+  const progress = new Progress({
+    workflowId: "scripted", coalesce: true,
+    onFrame: (frame) => told.push([frame.type, frame.seq]), onGap: (...gap) => gaps.push(gap),
+  });
+  while (connections.length || progress.timer === undefined) await new Promise((done) => setTimeout(done, 20));
+  await new Promise((done) => setTimeout(done, 50));
+  progress.close();
+  return { asked, told, gaps };
+}"""  # a server of a script, in place of the real one
+
 
 def until(page, count):
     """Wait until so many events were given out (`wait_for_function` would need `unsafe-eval`)."""
@@ -58,3 +82,27 @@ def test_a20_the_browsers_client_sees_every_event_though_the_server_is_killed(ch
     assert gaps == []
     assert connections >= 3
     assert {"live", "waiting"} <= set(states)
+
+
+def test_the_browsers_client_takes_snapshots_for_events_only_where_they_stand_for_them(chromium, server):  # noqa: F811
+    def event(seq):
+        return {"type": "event", "event": "task.progress", "seq": seq}
+
+    def snapshot(seq):
+        return {"type": "snapshot", "seq": seq}
+
+    page = chromium.new_page()
+    page.goto(f"{server.base}/ui/login")
+    found = page.evaluate(
+        SCRIPTED,
+        [
+            [snapshot(5), event(6)],
+            [snapshot(8), event(7), event(8), snapshot(30), event(31)],  # it had gone on; then it was too slow
+            [snapshot(31), event(33)],  # one is missing
+            [snapshot(33)],
+        ],
+    )
+    page.close()
+    assert [seq for kind, seq in found["told"] if kind == "event"] == [6, 7, 8, 31]
+    assert found["gaps"] == [[32, 33]]
+    assert found["asked"] == [None, "6", "31", "31"]

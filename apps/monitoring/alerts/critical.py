@@ -5,12 +5,12 @@ from apps.monitoring.alerts.declared import (
     LOOK_AT_FAILURES,
     LOOK_AT_WORKERS,
     Alert,
-    Trial,
     errors_above,
     executions,
     late_above,
     starts,
 )
+from apps.monitoring.alerts.trials import Arm, Edge, Trial, began, ended, too_many
 
 CRITICAL: tuple[Alert, ...] = (
     Alert(
@@ -59,7 +59,15 @@ CRITICAL: tuple[Alert, ...] = (
         causes=("no worker runs", "the database does not answer the workers"),
         steps=("Start a worker (`manage.py worker`).", "Look for `schedules: not done` in the workers' logs."),
         trial=Trial(
-            series={"dagger_scheduler_last_tick_timestamp_seconds": ("0+60x20", "0 0 60 120 180 240 300", "0x20")}
+            series={"dagger_scheduler_last_tick_timestamp_seconds": ("0+60x20", "0 0 60 120 180 240 300", "0x20")},
+            edges=(
+                Edge(
+                    what="after 70 seconds",
+                    series={"dagger_scheduler_last_tick_timestamp_seconds": "50x20"},
+                    at=3,
+                    fires=True,
+                ),
+            ),
         ),
     ),
     Alert(
@@ -107,7 +115,10 @@ CRITICAL: tuple[Alert, ...] = (
         trial=Trial(
             series=executions(
                 failed=("0x90", "0+6x90", "0x60 0+3x30"), completed=("0+10x90", "0+94x90", "0+10x60 600+7x30")
-            )
+            ),
+            edges=too_many(
+                ended, Arm(thousandths=144, long=24, short=2), Arm(thousandths=60, long=144, short=12), wait=1, step=150
+            ),
         ),
     ),
     Alert(
@@ -124,7 +135,15 @@ CRITICAL: tuple[Alert, ...] = (
         trial=Trial(
             series=starts(
                 within=("0+10x90", "0+71x90", "0+10x60 600+1x60"), all_of_them=("0+10x90", "0+100x90", "0+10x120")
-            )
+            ),
+            edges=too_many(
+                began,
+                Arm(thousandths=720, long=24, short=2),
+                Arm(thousandths=300, long=144, short=12),
+                wait=1,
+                step=150,
+                exact=False,
+            ),
         ),
     ),
 )

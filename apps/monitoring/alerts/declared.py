@@ -1,22 +1,13 @@
 """What an alert is made of, and the expressions and series that several of them share."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from apps.monitoring.alerts.trials import Trial
 
 Severity = Literal["critical", "warning", "info", "none"]
 JOB = "ai-orchestration-platform"
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info", "none")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """Series by selector in promtool's notation, for three situations: all is well; just at the boundary, where the
-    alert must not fire; and one in which it must. `step` is the seconds between two samples.
-    """
-
-    series: Mapping[str, tuple[str, str, str]]
-    step: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ What each test expects is what the embedded evaluator says of the same series; p
 check each other. Each alert is tried when all is well, at its boundary, before its `for`, and when it fires.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -53,21 +53,25 @@ def rules(waits: Mapping[str, int] | None = None) -> str:
 
 
 def tests(group: str, step: int) -> str:
-    """The tests of a group's rules whose trials have this step."""
-    cases = [case for alert in ALERTS if (alert.group, alert.trial.step) == (group, step) for case in _tests_of(alert)]
+    """The tests of a group's rules whose series have this step."""
+    cases = [case for alert in ALERTS if alert.group == group for case in _tests_of(alert, step)]
     head = {"rule_files": ["../alerting_rules.yml"], "evaluation_interval": duration(step)}
     return HEAD + _dumped({**head, "tests": cases})
 
 
-def looks(alert: Alert, situation: int) -> list[tuple[int, list[Active]]]:
-    """What the embedded evaluator says of a trial's series, look by look: (seconds from the beginning, active)."""
-    trial = alert.trial
+def situation(alert: Alert, which: int) -> Mapping[str, str]:
+    """The series of one of a trial's three situations."""
+    return {series: values[which] for series, values in alert.trial.series.items()}
+
+
+def looks(alert: Alert, series: Mapping[str, str], step: int) -> list[tuple[int, list[Active]]]:
+    """What the embedded evaluator says of these series, look by look: (seconds from the beginning, active)."""
     history = History(query_of(alert.name).ranges)
     evaluator = Evaluator(history, [alert])
-    columns = [(selector_of(text), samples_of(values[situation])) for text, values in trial.series.items()]
+    columns = [(selector_of(text), samples_of(values)) for text, values in series.items()]
     found = []
     for place in range(max(len(samples) for _, samples in columns)):
-        at = place * trial.step
+        at = place * step
         history.add(
             at,
             (
@@ -80,25 +84,33 @@ def looks(alert: Alert, situation: int) -> list[tuple[int, list[Active]]]:
     return found
 
 
-def _tests_of(alert: Alert) -> Iterator[dict[str, Any]]:
-    for situation, what in ((WELL, "stays quiet"), (BOUNDARY, "stays quiet at its boundary"), (BURNING, "fires")):
-        seen = looks(alert, situation)
-        if situation == BURNING:
-            fired = next(
-                place for place, (_, active) in enumerate(seen) if any(one.fired_at is not None for one in active)
-            )
+def _tests_of(alert: Alert, step: int) -> Iterator[dict[str, Any]]:
+    situations = ((WELL, "stays quiet"), (BOUNDARY, "stays quiet at its boundary"), (BURNING, "fires"))
+    for which, what in situations if alert.trial.step == step else ():
+        series = situation(alert, which)
+        seen = looks(alert, series, step)
+        if which == BURNING:
+            fired = next(place for place, (_, active) in enumerate(seen) if any(map(_fires, active)))
             places = [place for place in (fired - 1, fired) if place >= 0]
         else:
             places = [len(seen) // 2, len(seen) - 1]
-        yield {
-            "name": f"{alert.name} {what}",
-            "interval": duration(alert.trial.step),
-            "external_labels": {"platform_url": PLATFORM_URL},
-            "input_series": [
-                {"series": series, "values": values[situation]} for series, values in alert.trial.series.items()
-            ],
-            "alert_rule_test": [_expected(alert, *seen[place]) for place in places],
-        }
+        yield _test(alert, what, series, step, [seen[place] for place in places])
+    for edge in alert.trial.edges:
+        if edge.step == step:
+            what = f"{'fires' if edge.fires else 'stays quiet'}, {edge.what}"
+            yield _test(alert, what, edge.series, step, [looks(alert, edge.series, step)[edge.at]])
+
+
+def _test(
+    alert: Alert, what: str, series: Mapping[str, str], step: int, seen: Sequence[tuple[int, list[Active]]]
+) -> dict[str, Any]:
+    return {
+        "name": f"{alert.name} {what}",
+        "interval": duration(step),
+        "external_labels": {"platform_url": PLATFORM_URL},
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "alert_rule_test": [_expected(alert, at, active) for at, active in seen],
+    }
 
 
 def _expected(alert: Alert, at: int, active: list[Active]) -> dict[str, Any]:
@@ -121,10 +133,15 @@ def _fires(one: Active) -> bool:
 
 def files() -> dict[str, str]:
     """Every file that comes from the catalogue, by its path in the repository."""
-    groups = dict.fromkeys((alert.group, alert.trial.step) for alert in ALERTS)
+    groups = dict.fromkeys(
+        (alert.group, step)
+        for alert in ALERTS
+        for step in (alert.trial.step, *(edge.step for edge in alert.trial.edges))
+    )
     return {
         "monitoring/alerting_rules.yml": rules(),
         **{
-            f"monitoring/tests/{group}{'' if step == 60 else '-slow'}.yml": tests(group, step) for group, step in groups
+            f"monitoring/tests/{group}{'' if step == 60 else f'-{duration(step)}'}.yml": tests(group, step)
+            for group, step in groups
         },
     }

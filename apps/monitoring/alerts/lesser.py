@@ -1,19 +1,34 @@
-"""Alerts that somebody reads in the morning, and those that only inform."""
+"""Alerts that somebody reads in the morning."""
 
 from apps.monitoring.alerts.declared import (
-    JOB,
     LOOK_AT_FAILURES,
     LOOK_AT_WORKERS,
     Alert,
-    Trial,
     errors_above,
     executions,
     late_above,
     starts,
 )
+from apps.monitoring.alerts.trials import Arm, Edge, Trial, began, counter, ended, lasts, too_many
+
+
+def _errors(*phases: tuple[int, int]) -> dict[str, str]:
+    return {'dagger_errors_total{error_type="connection"}': counter(*phases)}
+
+
+def _retried(
+    retries: tuple[int, int], steps: tuple[int, int], *, more: int = 0, pause: int = 0, last: int = 0
+) -> dict[str, str]:
+    """`more` at once, later; or after a `pause` some at the `last`."""
+    step = 'workflow_id="report", step_id="fetch"'
+    later = ((1, more), (30, 0)) if more else ((pause, 0), (10, last))
+    return {
+        f"dagger_step_retries_total{{{step}}}": counter(retries, *later),
+        f'dagger_step_executions_total{{{step}, status="completed"}}': counter(steps, *([(31, 0)] if more else [])),
+    }
+
 
 LESSER: tuple[Alert, ...] = (
-    # --- warning ----------------------------------------------------------------------------------------------------
     Alert(
         name="WorkflowErrorBudgetBurnSlow",
         group="objectives",
@@ -29,6 +44,13 @@ LESSER: tuple[Alert, ...] = (
                 failed=("0x600", "0+1x600", "0x300 0+2x300"), completed=("0+10x600", "0+99x600", "0+10x600")
             ),
             step=300,
+            edges=too_many(
+                ended,
+                Arm(thousandths=30, long=48, short=4),
+                Arm(thousandths=10, long=144, short=12),
+                wait=1,
+                step=1_800,
+            ),
         ),
     ),
     Alert(
@@ -47,6 +69,14 @@ LESSER: tuple[Alert, ...] = (
                 all_of_them=("0+10x600", "0+100x600", "0+10x600"),
             ),
             step=300,
+            edges=too_many(
+                began,
+                Arm(thousandths=150, long=48, short=4),
+                Arm(thousandths=50, long=144, short=12),
+                wait=1,
+                step=1_800,
+                exact=False,
+            ),
         ),
     ),
     Alert(
@@ -68,7 +98,20 @@ LESSER: tuple[Alert, ...] = (
         causes=("its newest version", "what it calls", "its inputs"),
         steps=LOOK_AT_FAILURES,
         trial=Trial(
-            series=executions(failed=("0x40", "0+1x40", "0x10 0+2x30"), completed=("0+4x40", "0+4x40", "0+2x40"))
+            series=executions(failed=("0x40", "0+1x40", "0x10 0+2x30"), completed=("0+4x40", "0+4x40", "0+2x40")),
+            edges=(
+                Edge(what="just above", series=ended((40, 1_000, 201)), at=40, fires=True),
+                Edge(what="four in all", series=ended((1, 0, 0), (1, 4, 4), (9, 0, 0)), at=11, fires=False),
+                Edge(what="five in all", series=ended((1, 0, 0), (1, 5, 5), (9, 0, 0)), at=11, fires=True),
+                Edge(what="five, far apart", series=ended(*[(2, 0, 0), (1, 1, 1)] * 12), at=36, fires=True),
+                Edge(what="four in each window", series=ended(*[(3, 0, 0), (1, 1, 1)] * 20), at=80, fires=False),
+                Edge(
+                    what="much failed before its window",
+                    series=ended((40, 10, 10), (14, 100, 0), (3, 100, 10)),
+                    at=57,
+                    fires=False,
+                ),
+            ),
         ),
     ),
     Alert(
@@ -95,7 +138,10 @@ LESSER: tuple[Alert, ...] = (
         description="They died or fell silent. Their steps were given to others, and each cost a retry for a loss.",
         causes=("a step that takes all memory", "the host of a worker was stopped", "no connection to the database"),
         steps=("Look for `task.lost` in the journals of the steps they held.", "Read the kernel's log for OOM kills."),
-        trial=Trial(series={"dagger_workers_lost_total": ("3x20", "0x20", "0x5 1x15")}),
+        trial=Trial(
+            series={"dagger_workers_lost_total": ("3x20", "0x20", "0x5 1x15")},
+            edges=lasts("dagger_workers_lost_total", 15),
+        ),
     ),
     Alert(
         name="ScheduleMissed",
@@ -106,7 +152,10 @@ LESSER: tuple[Alert, ...] = (
         description="Nobody was there when a workflow was due, and its schedule does not catch up.",
         causes=("no worker ran at that time",),
         steps=("`GET /schedules` tells what became of the last time.", "Set `catch_up`, or start it by hand."),
-        trial=Trial(series={"dagger_schedules_missed_total": ("2x20", "0x20", "0x5 1x15")}),
+        trial=Trial(
+            series={"dagger_schedules_missed_total": ("2x20", "0x20", "0x5 1x15")},
+            edges=lasts("dagger_schedules_missed_total", 60),
+        ),
     ),
     Alert(
         name="StepRetryStorm",
@@ -131,7 +180,21 @@ LESSER: tuple[Alert, ...] = (
                     "0+10x40",
                     "0+10x40",
                 ),
-            }
+            },
+            edges=(
+                Edge(what="half of the steps", series=_retried((40, 50), (40, 100)), at=40, fires=False),
+                Edge(what="just above half", series=_retried((40, 51), (40, 100)), at=40, fires=True),
+                Edge(what="twenty in all", series=_retried((1, 0), (1, 0), more=20), at=12, fires=False),
+                Edge(what="twenty-one in all", series=_retried((1, 0), (1, 0), more=21), at=12, fires=True),
+                Edge(what="thirty within the window", series=_retried((40, 2), (40, 1)), at=40, fires=True),
+                Edge(what="fifteen in each window", series=_retried((80, 1), (80, 1)), at=80, fires=False),
+                Edge(
+                    what="much was retried before its window",
+                    series=_retried((60, 100), (90, 500), pause=14, last=30),
+                    at=80,
+                    fires=False,
+                ),
+            ),
         ),
     ),
     Alert(
@@ -172,7 +235,10 @@ LESSER: tuple[Alert, ...] = (
                     "0x5 4x35",
                     "0+1x40",
                 ),
-            }
+            },
+            edges=lasts(
+                'dagger_circuit_breaker_transitions_total{circuit_breaker="warehouse", to_state="open"}', 30, rise=6
+            ),
         ),
     ),
     Alert(
@@ -192,7 +258,16 @@ LESSER: tuple[Alert, ...] = (
         trial=Trial(
             series={
                 'dagger_errors_total{error_type="connection"}': ("0+1x180", "0+2x180", "0x120 0+10x60"),
-            }
+            },
+            edges=(
+                Edge(what="twenty in all", series=_errors((5, 0), (1, 20), (9, 0)), at=15, fires=False),
+                Edge(what="twenty-one in all", series=_errors((5, 0), (1, 21), (9, 0)), at=15, fires=True),
+                Edge(what="thirty within the window", series=_errors((20, 0), (12, 3)), at=32, fires=True),
+                Edge(what="twenty in each window", series=_errors((20, 0), (120, 2)), at=140, fires=False),
+                # With 110 a minute after 30 the last ten minutes are three times as many, and no more.
+                Edge(what="three times as many", series=_errors((300, 30), (12, 110)), at=312, fires=False),
+                Edge(what="more than that", series=_errors((300, 30), (12, 125)), at=312, fires=True),
+            ),
         ),
     ),
     Alert(
@@ -237,7 +312,15 @@ LESSER: tuple[Alert, ...] = (
         trial=Trial(
             series={
                 "dagger_metrics_last_collect_timestamp_seconds": ("0+60x20", "0 0 0 60 120 180 240 300", "0x20"),
-            }
+            },
+            edges=(
+                Edge(
+                    what="150 seconds",
+                    series={"dagger_metrics_last_collect_timestamp_seconds": "30x20"},
+                    at=4,
+                    fires=True,
+                ),
+            ),
         ),
     ),
     Alert(
@@ -262,7 +345,8 @@ LESSER: tuple[Alert, ...] = (
         causes=("a client that does not read", "a slow network"),
         steps=("Have the client ask for `coalesce`, or subscribe to less.",),
         trial=Trial(
-            series={'dagger_progress_messages_dropped_total{instance="server:8000"}': ("9x20", "0x20", "0x5 7x15")}
+            series={'dagger_progress_messages_dropped_total{instance="server:8000"}': ("9x20", "0x20", "0x5 7x15")},
+            edges=lasts('dagger_progress_messages_dropped_total{instance="server:8000"}', 15),
         ),
     ),
     Alert(
@@ -283,53 +367,5 @@ LESSER: tuple[Alert, ...] = (
                 ),
             }
         ),
-    ),
-    # --- info -------------------------------------------------------------------------------------------------------
-    Alert(
-        name="MetricsLabelOverflow",
-        group="platform",
-        severity="info",
-        expr="max(increase(dagger_metrics_label_overflow_total[1h])) > 0",
-        summary="{{ $value | humanize }} executions and steps were counted as `other`",
-        description="There are more workflows or steps than have labels of their own (200 and 1,000).",
-        causes=("many workflows", "workflows with very many steps"),
-        steps=("`manage.py metric_labels --pin WORKFLOW --instead-of WORKFLOW` gives one a label of its own.",),
-        trial=Trial(series={"dagger_metrics_label_overflow_total": ("5x20", "0x20", "0x5 1x15")}),
-    ),
-    Alert(
-        name="EtaMiscalibrated",
-        group="platform",
-        severity="info",
-        # Four of five actual ends should lie between the tenth and the ninetieth percentile that were told.
-        expr=(
-            'sum(max by (covered) (increase(dagger_eta_interval_total{covered="true"}[6h])))\n'
-            "/ sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) < 0.6\n"
-            "and sum(max by (covered) (increase(dagger_eta_interval_total[6h]))) >= 20"
-        ),
-        wait=900,
-        summary="Only {{ $value | humanizePercentage }} of the executions ended when the estimate said they would",
-        description="Of the intervals that are told for the end of an execution, 80 % should hold.",
-        causes=("what workflows do has changed since most of their executions", "the workers' number changed much"),
-        steps=(
-            "Compare `GET /progress/{workflow_id}/estimate` with the last executions of that workflow.",
-            "Nothing is broken: estimates learn from every execution that completes.",
-        ),
-        trial=Trial(
-            series={
-                'dagger_eta_interval_total{covered="true"}': ("0+8x90", "0+61x90", "0+5x90"),
-                'dagger_eta_interval_total{covered="false"}': ("0+2x90", "0+39x90", "0+5x90"),
-            }
-        ),
-    ),
-    Alert(
-        name="Watchdog",
-        group="platform",
-        severity="none",
-        expr="vector(1)",
-        summary="Alerting works",
-        description="Always firing. Whoever receives it should tell somebody when it no longer comes.",
-        causes=("alerting works",),
-        steps=("Nothing is to be done.",),
-        trial=Trial(series={f'up{{job="{JOB}", instance="server:8000"}}': ("1x5", "1x5", "1x5")}),
     ),
 )

@@ -76,6 +76,8 @@ async def stream(what: Asked, credential: Credential, user: User | AnonymousUser
             end(ending_of(error))
         ending = over.result()
         yield _event(payloads.plain("error", code=ending.code, message=ending.message), kind="error")
+        if ending is SLOW:
+            peer.dismiss()
     finally:
         sweeper().leave(session)
         session.leave()

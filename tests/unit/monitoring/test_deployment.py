@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -217,3 +218,14 @@ def test_kubernetes_probes_ask_the_endpoints_of_health():
         for header in server[probe]["httpGet"]["httpHeaders"]
         if header["name"] == "Host"
     )
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
+def test_kubernetes_knows_every_field_of_its_file(version):
+    parts = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/platform.yaml").read_text()))
+    for part in parts:
+        kubernetes_validate.validate(part, version, strict=True)  # raises, and names the field
+    probe = parts[2]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    probe["periodSecond"] = probe.pop("periodSeconds")
+    with pytest.raises(kubernetes_validate.ValidationError, match="periodSecond"):
+        kubernetes_validate.validate(parts[2], version, strict=True)

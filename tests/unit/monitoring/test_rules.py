@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apps.monitoring.alerts.catalogue import ALERTS, BY_NAME
-from apps.monitoring.alerts.files import BOUNDARY, BURNING, WELL, looks
+from apps.monitoring.alerts.files import BOUNDARY, BURNING, WELL, looks, situation
 from apps.monitoring.alerts.history import History
 from apps.monitoring.alerts.notation import samples_of, selector_of
 from apps.monitoring.alerts.promql import Query, Unsupported
@@ -28,19 +28,29 @@ def active(seen):
 
 @pytest.mark.parametrize("alert", TRIED, ids=lambda alert: alert.name)
 def test_an_alert_stays_quiet_while_all_is_well_and_at_its_boundary(alert):
-    assert fired(looks(alert, WELL)) == []
-    assert fired(looks(alert, BOUNDARY)) == []
+    assert fired(looks(alert, situation(alert, WELL), alert.trial.step)) == []
+    assert fired(looks(alert, situation(alert, BOUNDARY), alert.trial.step)) == []
 
 
 @pytest.mark.parametrize("alert", TRIED, ids=lambda alert: alert.name)
 def test_an_alert_fires_after_its_for_and_not_before(alert):
-    seen = looks(alert, BURNING)
+    seen = looks(alert, situation(alert, BURNING), alert.trial.step)
     assert fired(seen)[0] - active(seen)[0] == alert.wait
     one = next(one for _, found in seen for one in found if one.fired_at is not None)
     assert one.labels["severity"] == alert.severity
     texts = one.annotations({"platform_url": "http://p"})
     assert texts["runbook_url"] == f"http://p/monitoring/runbooks/{alert.name}"
     assert "{{" not in "".join(texts.values())
+
+
+EDGES = [(alert, edge) for alert in ALERTS for edge in alert.trial.edges]
+
+
+@pytest.mark.parametrize(("alert", "edge"), EDGES, ids=[f"{alert.name}: {edge.what}" for alert, edge in EDGES])
+def test_an_alert_fires_on_one_side_of_each_boundary_only(alert, edge):
+    at, active = looks(alert, edge.series, edge.step)[edge.at]
+    assert at == edge.at * edge.step
+    assert any(one.fired_at is not None for one in active) is edge.fires
 
 
 def test_the_committed_files_are_what_the_code_says():
