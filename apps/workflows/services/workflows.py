@@ -10,7 +10,7 @@ from django.utils.text import slugify
 
 from apps.accounts.audit import present_actor, record
 from apps.accounts.models import User
-from apps.accounts.permissions import Caller
+from apps.accounts.permissions import Caller, Permission
 from apps.core.clock import database_now
 from apps.core.errors import Conflict, Invalid, Problem
 from apps.workflows.definition.pointers import pointer
@@ -153,7 +153,7 @@ def checksum(data: Mapping[str, Any]) -> str:
 
 
 def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Definition, *, by: User) -> WorkflowVersion:
-    if circles := _circles(workflow.slug, definition):
+    if circles := _circles(workflow.slug, definition, by=by):
         raise Invalid("the workflow would be a step of itself", code="invalid_definition", problems=circles)
     workflow.version_number += 1
     workflow.name = definition.name
@@ -176,12 +176,18 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
     return version
 
 
-def _circles(slug: str, definition: Definition) -> list[Problem]:
-    """The steps by which a workflow would be a step of itself, by way of the newest versions of others."""
+def _circles(slug: str, definition: Definition, *, by: User) -> list[Problem]:
+    """The steps by which a workflow would be a step of itself, by way of the newest versions of others.
+
+    Those that `by` may not read are not named.
+    """
     problems = []
     for number, step in enumerate(definition.steps):
         if step.workflow is not None and (way := _way_back(slug, step.workflow.id)):
-            message = f"a workflow cannot be a step of itself: {' → '.join([slug, *way])}"
+            visible = Workflow.objects.visible_to(by, Permission.WORKFLOW_READ).filter(slug__in=way)
+            known = {slug, step.workflow.id, *visible.values_list("slug", flat=True)}
+            shown = [name if name in known else "…" for name in (slug, *way)]
+            message = f"a workflow cannot be a step of itself: {' → '.join(shown)}"
             problems.append(Problem(pointer=pointer("steps", number, "workflow", "id"), code="circle", message=message))
     return problems
 
