@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db.models import Model
 from django.db.models.query import QuerySet
-from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from guardian.shortcuts import get_objects_for_user
 
 from apps.accounts.models import Role, RoleObjectPermission
 
 if TYPE_CHECKING:
-    from apps.accounts.models import User
     from apps.accounts.permissions import Caller
 
 M = TypeVar("M", bound=Model)
@@ -43,35 +41,6 @@ def objects_granted_to_roles(
     else:
         rows = rows.filter(role__users=user.pk)
     return rows.values_list("content_object_id", flat=True)
-
-
-def held_on_single_things(user: "User", *, apart_from: "User") -> set[str]:
-    """The codes that `user` holds on single things of any kind: granted to him, or as their owner.
-
-    Or granted to groups and roles of his, those left out that `apart_from` has himself.
-    """
-    held: set[str] = set()
-    for base, whose in (
-        (UserObjectPermissionBase, {"user": user.pk}),
-        (GroupObjectPermissionBase, {"group__in": user.groups.exclude(pk__in=apart_from.groups.all())}),
-        (RoleObjectPermission, {"role__in": user.roles.exclude(pk__in=apart_from.roles.all())}),
-    ):
-        for kind in _kinds_of(base):
-            rows = kind._default_manager.filter(**whose)
-            held.update(rows.values_list("permission__codename", flat=True).distinct())
-    for thing in {_thing_of(kind) for kind in _kinds_of(UserObjectPermissionBase)}:
-        if thing._default_manager.filter(owner=user.pk).exists():
-            held.update(code for code, _ in thing._meta.permissions)
-    return held
-
-
-def _kinds_of(base: Any) -> list[Any]:
-    """The rows of grants of our own; guardian's are those of things of any kind, and not used."""
-    return [kind for kind in base.__subclasses__() if not kind._meta.abstract and kind._meta.app_label != "guardian"]
-
-
-def _thing_of(kind: Any) -> Any:
-    return kind._meta.get_field("content_object").related_model
 
 
 def count_shared_with(role: Role) -> int:

@@ -13,10 +13,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from apps.accounts import api_tokens, permissions, tokens
-from apps.accounts.grants import held_on_single_things, is_shared_with
+from apps.accounts.grants import is_shared_with
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Role as RoleName
 from apps.accounts.permissions import permissions_of, require_person
+from apps.accounts.single_things import held_on_single_things
 from apps.core.errors import Conflict, Denied, Invalid, Problem
 
 Actor = User | None
