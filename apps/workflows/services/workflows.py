@@ -21,7 +21,7 @@ from apps.workflows.models import Workflow, WorkflowVersion
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.performing import executors
 from apps.workflows.selectors.secrets import UsableNames, uses_secrets
-from apps.workflows.services import labels
+from apps.workflows.services import counting, labels
 from apps.workflows.services.erasing import erase
 from apps.workflows.services.ledger import breakers, lanes, rates
 
@@ -112,17 +112,20 @@ def version_saying(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> 
 
 
 def delete(workflow: Workflow) -> None:
-    """Delete it with its versions, ended executions and what metrics know of it.
+    """Delete it with its versions, ended executions and its own series of metrics.
 
     Raises `Conflict` while executions run.
     """
     with transaction.atomic():
+        # In the order in which whoever counts them comes to these locks: executions, then what refers to the workflow.
+        list(workflow.executions.filter(counted=False).select_for_update(no_key=True).order_by("pk").values_list("pk"))
         Workflow.objects.select_for_update().get(pk=workflow.pk)
         running = workflow.executions.exclude(status__in=sorted(TERMINAL)).count()
         if running:
             raise Conflict(
                 f"{running} executions of `{workflow.slug}` run; cancel them first", code="executions_running"
             )
+        counting.bequeath(workflow)
         erase(Workflow.objects.filter(pk=workflow.pk))
         _tell("delete", workflow)
 
