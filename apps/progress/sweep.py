@@ -139,7 +139,7 @@ def _judge_granted(
     visible: dict[Credential, frozenset[UUID]],
     watching: set[Credential],
 ) -> None:
-    """Of accounts without a role that reads, all at once: what each may see of what it wants, and whether it may watch."""
+    """Of accounts without a role that reads, all together: what each sees of what it wants, and whether it may watch."""
     users = {user.pk for user in known.values()}
     if not users:
         return

@@ -97,15 +97,17 @@ class SharedQuerySet(models.QuerySet[M]):
         return found
 
     def seen_by_some(self, users: Collection[UUID], permission: Permission) -> set[UUID]:
-        """Those of these accounts to whom any row would be visible, in the sense of `visible_to_each`."""
+        """Those of these accounts that own any of the shared things, or were granted `permission` on one."""
         prefix, people = self._prefix, set(users)
-        found = set(self.filter(**{f"{prefix}owner__in": people}).order_by().values_list(f"{prefix}owner_id", flat=True))
+        found = set(
+            self.filter(**{f"{prefix}owner__in": people}).order_by().values_list(f"{prefix}owner_id", flat=True)
+        )
         for grants, who in self._grants_to(people, permission):
             found.update(grants.values_list(who, flat=True).distinct())
         return found & people
 
     def _grants_to(self, users: Collection[UUID], permission: Permission) -> Iterator[tuple[models.QuerySet[Any], str]]:
-        """The grants that open `permission` to these accounts: their own, their groups', their roles'; whose each is."""
+        """The grants that open `permission` to these accounts, their own, their groups' and their roles'; and whose."""
         sharing = self.sharing()
         for kind, who in ((sharing.people, "user"), (sharing.groups, "group__user"), (sharing.roles, "role__users")):
             of_them = {f"{who}__in": users, "permission__codename": sharing.code(permission)}
