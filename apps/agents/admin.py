@@ -6,7 +6,8 @@ from django.contrib import admin
 
 from apps.accounts.permissions import Permission as P
 from apps.agents.models import Agent, AgentGroupPermission, AgentRolePermission, AgentUserPermission
-from apps.workflows.admin import GrantAdmin, ReadOnlyAdmin
+from apps.workflows.admin import ReadOnlyAdmin
+from apps.workflows.admin_grants import GrantAdmin
 
 
 @admin.register(Agent)

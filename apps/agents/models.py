@@ -10,10 +10,10 @@ from uuid6 import uuid7
 from apps.accounts.models import ApiToken, RoleObjectPermission
 from apps.accounts.permissions import Permission
 from apps.workflows.models.gate import SharedQuerySet, Sharing
+from apps.workflows.models.performers import OF_AGENT
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}"
 MOST_SLOTS = 1000
-PERFORMER = "agent:"  # and the name: what leases name as their owner
 
 
 class AgentQuerySet(SharedQuerySet["Agent"]):
@@ -48,6 +48,7 @@ class Agent(models.Model):
         permissions = [
             ("agent:read", "Read this agent"),
             ("agent:update", "Change this agent, and rotate its credential"),
+            ("agent:execute", "Direct tasks to this agent"),
             ("agent:delete", "Remove this agent"),
         ]
 
@@ -57,7 +58,7 @@ class Agent(models.Model):
     @property
     def performer(self) -> str:
         """What its leases name as their owner."""
-        return f"{PERFORMER}{self.name}"
+        return f"{OF_AGENT}{self.name}"
 
 
 class AgentUserPermission(UserObjectPermissionBase):
@@ -89,8 +90,10 @@ SHARING = Sharing(
     people=AgentUserPermission,
     groups=AgentGroupPermission,
     roles=AgentRolePermission,
-    verbs=("read", "update", "delete"),
-    permissions=frozenset({Permission.AGENT_READ, Permission.AGENT_UPDATE, Permission.AGENT_DELETE}),
+    verbs=("read", "update", "execute", "delete"),
+    permissions=frozenset(
+        {Permission.AGENT_READ, Permission.AGENT_UPDATE, Permission.AGENT_EXECUTE, Permission.AGENT_DELETE}
+    ),
     read=Permission.AGENT_READ,
     key="pk",
 )

@@ -11,19 +11,32 @@ from django.db.models.functions import Concat
 from django.utils import timezone
 
 from apps.accounts.permissions import Permission
-from apps.agents.models import PERFORMER, Agent
+from apps.agents.models import Agent
 from apps.workflows.engine.states import Status
 from apps.workflows.models import Performer, Task
+from apps.workflows.models.performers import OF_AGENT
+from apps.workflows.selectors.lanes import holds
 
 
 def visible_to(user: Any, permission: Permission) -> QuerySet[Agent]:
     """Those a caller may do this with, each with its presence: `load` and `seen_at`, None where it is not heard of."""
-    here = Performer.objects.filter(name=Concat(Value(PERFORMER), OuterRef("name")))
+    here = Performer.objects.filter(name=Concat(Value(OF_AGENT), OuterRef("name")))
     return (
         Agent.objects.visible_to(user, permission)
         .select_related("owner", "token")
         .annotate(load=Subquery(here.values("load")), seen_at=Subquery(here.values("seen_at")))
     )
+
+
+def may_direct(user: Any, requires: Collection[str]) -> bool:
+    """Whether a caller without the right to direct tasks to every agent may direct this one to whoever could take it.
+
+    So where there are agents whose labels meet what it requires, and he holds `agent:execute` on each of them.
+    """
+    rows = Agent.objects.filter(disabled=False).values_list("pk", "labels")
+    able = [key for key, labels in rows if holds(requires, labels)]
+    theirs = Agent.objects.visible_to(user, Permission.AGENT_EXECUTE).filter(pk__in=able)
+    return bool(able) and theirs.count() == len(able)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Finds and kills whatever a step leaves running, also after its worker was killed with SIGKILL.
 
 Every process that an executor starts carries one environment variable, the mark, and passes it on to all that it
-starts in turn. A process that left its group and session, or whose parent is gone, is found by it in /proc. One
-guard process per worker holds the read end of a pipe whose write end the worker keeps: when the worker is gone, by
-whatever death, the guard reads end-of-file, kills all that bears the worker's mark and removes its directories.
+starts in turn. A process that left its group and session, or whose parent is gone, is found by it in /proc. A command
+of the host carries its mark as a number besides, in the one limit that no kernel since Linux 2.4 looks at (of file
+locks): clearing the environment does not take that away. One guard process per worker holds the read end of a pipe
+whose write end the worker keeps: when the worker is gone, by whatever death, the guard reads end-of-file, kills all
+that bears the worker's mark and removes its directories.
 
 This file is also the guard's program. It is run as a script without site-packages, so it may import the standard
 library only. Where there is no /proc (not Linux) only process groups are killed.
@@ -22,13 +24,29 @@ from pathlib import Path
 MARK = "ORCHESTRATION_RUN"
 """The variable; its value is `TOKEN/NAME`: one token per worker, one name per process started."""
 
+_COUNT_BITS = 24
+_MARKED = 1 << 60  # nobody sets a limit like this one
+_LIMIT = b"Max file locks"
+
+
+def number(mark: str) -> int | None:
+    """The same mark as a number, for RLIMIT_LOCKS; None for one that has no count. Of `TOKEN/` it is the lowest."""
+    token, _, name = mark.partition("/")
+    try:
+        worker, count = int(token.rpartition("-")[2], 16), int(name.rpartition("-")[2] or 0)
+    except ValueError:
+        return None
+    return _MARKED | worker % (1 << 36) << _COUNT_BITS | count % (1 << _COUNT_BITS)
+
 
 def marked(value: str, *, leader: int = 0) -> set[int]:
     """The live processes to kill: those whose mark is `value` (or begins with it, when it ends in `/`).
 
-    Their descendants, and those of the process `leader`, belong to it too; `leader` itself does not.
+    Their descendants, and those of the process `leader`, belong to it too; `leader` itself does not. One that changed
+    its limit *and* cleared its environment is found only so.
     """
     needle = f"\0{MARK}={value}".encode() + (b"" if value.endswith("/") else b"\0")
+    as_number, shift = number(value), _COUNT_BITS if value.endswith("/") else 0
     parents: dict[int, int] = {}
     found: set[int] = set()
     for pid in _pids():
@@ -37,6 +55,9 @@ def marked(value: str, *, leader: int = 0) -> set[int]:
             if state in (b"Z", b"X"):
                 continue
             parents[pid] = int(parent)
+            if as_number is not None and _limit_of(pid) >> shift == as_number >> shift:
+                found.add(pid)
+                continue
             with contextlib.suppress(PermissionError):
                 if needle in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
                     found.add(pid)
@@ -133,6 +154,12 @@ class Guard:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _limit_of(pid: int) -> int:
+    """Its limit of file locks; 0 where there is none."""
+    limit = Path(f"/proc/{pid}/limits").read_bytes().partition(_LIMIT)[2].split(None, 1)[:1]
+    return int(limit[0]) if limit and limit[0].isdigit() else 0
 
 
 def _pids() -> list[int]:

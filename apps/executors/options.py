@@ -46,17 +46,18 @@ class Limits:
 class Options:
     """How steps may be performed here. Raises Invalid naming the setting that is wrong.
 
-    `work_dir` is where private working directories are made; sizes are in bytes: `max_log_bytes` and
-    `max_artifact_bytes` (of all files that it leaves) per attempt; `children` is how many synchronous callables run at
-    once; `http_allowed_hosts` are `host` or `host:port` that an
-    HTTP step may reach although their address is internal. `volume_roots` are the directories of the host that
-    containers may mount; `docker_host`, `dagger_port` and `dagger_token` say where the runtime is; `installation`
-    tells the containers of this installation from those of others on the same runtime. Of commands `limits` holds for
-    each process, and a sandboxed one may read the paths `sandbox_read` besides `/usr`, and reach the network with
-    `sandbox_network`.
+    `work_dir` is where private working directories are made; `data_dir` is where the server keeps its database and
+    keys: no sandbox and no container is ever shown it. Sizes are in bytes: `max_log_bytes` and `max_artifact_bytes`
+    (of all files that it leaves) per attempt; `children` is how many synchronous callables run at once;
+    `http_allowed_hosts` are `host` or `host:port` that an HTTP step may reach although their address is internal.
+    `volume_roots` are the directories of the host that containers may mount; `docker_host`, `dagger_port` and
+    `dagger_token` say where the runtime is; `installation` tells the containers of this installation from those of
+    others on the same runtime. Of commands `limits` holds for each process, and a sandboxed one may read the paths
+    `sandbox_read` besides `/usr`, and reach the network with `sandbox_network`.
     """
 
     work_dir: Path
+    data_dir: Path | None = None
     process_steps: Literal["trusted", "off", "sandboxed"] = "off"
     callable_modules: tuple[str, ...] = ()
     container_runtime: Literal["none", "dagger", "docker"] = "none"
@@ -79,12 +80,18 @@ class Options:
             if not _MODULE.fullmatch(module):
                 raise Invalid(f"CALLABLE_MODULES: {module!r} is not the dotted name of a Python module.")
         for path in map(Path, self.sandbox_read):
-            if not path.is_absolute() or self.work_dir.is_relative_to(path) or path.is_relative_to(self.work_dir):
-                message = "is no absolute path, or it would show the server's own data"
+            if not path.is_absolute() or self.would_show_ours(path):
+                message = "is no absolute path, or it would show the server's own data or processes"
                 raise Invalid(f"PROCESS_SANDBOX_READ: {str(path)!r} {message}: name other directories.")
         for name in ("max_output_bytes", "max_log_bytes", "children"):
             if getattr(self, name) < 1:
                 raise Invalid(f"{name} must be 1 or more.")
+
+    def would_show_ours(self, path: Path) -> bool:
+        """Whether `path`, wherever its links lead, shows the server's database, keys, directories or processes."""
+        real = path.resolve()
+        ours = [place.resolve() for place in (self.data_dir, self.work_dir, Path("/proc")) if place is not None]
+        return any(real.is_relative_to(place) or place.is_relative_to(real) for place in ours)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

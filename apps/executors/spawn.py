@@ -93,7 +93,7 @@ class ChildProcess:
         await uninterrupted(asyncio.to_thread(guard.sweep, self._mark))
 
     async def _destroy(self, grace: float) -> None:
-        # Once it is gone, those of its descendants that threw the mark away can be found by nothing but this.
+        # Once it is gone, those of its descendants that threw their marks away can be found by nothing but this.
         with Found() as strays:
             if self.alive and grace > 0:
                 strays.add(await asyncio.to_thread(guard.marked, self._mark, leader=self.pid))

@@ -1,13 +1,15 @@
 """What an operator wants first: what burns, what waits, what is stuck. One look for the page and `manage.py status`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 
 from apps.core.clock import database_now
-from apps.monitoring.alerts import upstream
+from apps.monitoring.alerts import answers, silences, upstream
+from apps.monitoring.alerts.texts import fingerprint
 from apps.monitoring.facts import STALLED_SECONDS
 from apps.monitoring.models import Notice
 from apps.workflows.selectors import statistics
@@ -65,7 +67,7 @@ def now() -> Situation:
     workers = statistics.workers(at, lease_seconds=settings.ENV.LEASE_SECONDS)
     stuck = statistics.stalled(at, seconds=STALLED_SECONDS).select_related("workflow").order_by("updated_at")[:MOST]
     backlogs = sorted(statistics.backlogs(at).items(), key=lambda item: -item[1].oldest_seconds)
-    burning, unknown = _burning()
+    burning, unknown = _burning(at)
     return Situation(
         burning=burning[:MOST],
         waiting=[
@@ -79,21 +81,50 @@ def now() -> Situation:
     )
 
 
-def _burning() -> tuple[list[Burning], str]:
-    found = {
-        (row.name, str(row.labels.get("severity", "")), str(row.annotations.get("summary", "")))
-        for row in Notice.objects.filter(ends_at__isnull=True)
-    }
-    unknown = ""
+def _burning(at: datetime) -> tuple[list[Burning], str]:
+    """What nobody has silenced; and why the Alertmanager's part is missing.
+
+    Where a Prometheus carries the rules out, what this platform saw by itself counts only while the Alertmanager does
+    not tell: the two name the same alert by different labels.
+    """
+    found, unknown = _seen(at), ""
     if settings.ENV.ALERTMANAGER_URL:
         try:
-            for one in upstream.alerts():
-                labels, texts = dict(one.get("labels") or {}), dict(one.get("annotations") or {})
-                if labels.get("severity") != "none" and dict(one.get("status") or {}).get("state") != "suppressed":
-                    severity = str(labels.get("severity", ""))
-                    found.add((str(labels.get("alertname")), severity, str(texts.get("summary", ""))))
+            told, silenced = _told()
+            ours = {} if settings.ENV.PROMETHEUS_URL else {k: one for k, one in found.items() if k not in silenced}
+            found = {**ours, **told}
         except upstream.Unreachable as error:
             unknown = f"the Alertmanager does not answer: {error}"
     order = ("critical", "warning", "info")
-    ranked = sorted(found, key=lambda one: (order.index(one[1]) if one[1] in order else len(order), one))
-    return [Burning(name=name, severity=severity, summary=summary) for name, severity, summary in ranked], unknown
+    ranked = sorted(
+        set(found.values()),
+        key=lambda one: (order.index(one.severity) if one.severity in order else len(order), one.name, one.summary),
+    )
+    return ranked, unknown
+
+
+def _seen(at: datetime) -> dict[str, Burning]:
+    rows = list(Notice.objects.filter(ends_at__isnull=True))
+    quiet = silences.active(at) if rows else ()
+    return {
+        row.fingerprint: _named(row.name, row.labels, row.annotations)
+        for row in rows
+        if not silences.silencing(row.labels, quiet)
+    }
+
+
+def _told() -> tuple[dict[str, Burning], set[str]]:
+    """What burns by the Alertmanager, and what is silenced there, by the fingerprints that they have here."""
+    burning, silenced = {}, set()
+    for one in upstream.alerts():
+        labels = {str(name): str(value) for name, value in dict(one.get("labels") or {}).items()}
+        key = fingerprint({name: value for name, value in labels.items() if name not in answers.EXTERNAL})
+        if dict(one.get("status") or {}).get("state") == "suppressed":
+            silenced.add(key)
+        elif labels.get("severity") != "none":
+            burning[key] = _named(str(labels.get("alertname")), labels, dict(one.get("annotations") or {}))
+    return burning, silenced
+
+
+def _named(name: str, labels: Mapping[str, Any], texts: Mapping[str, Any]) -> Burning:
+    return Burning(name=name, severity=str(labels.get("severity", "")), summary=str(texts.get("summary", "")))

@@ -17,12 +17,13 @@ from weakref import WeakKeyDictionary
 from django.contrib.auth.models import AnonymousUser
 
 from apps.accounts.models import User
-from apps.accounts.permissions import Permission, holds, scope_of
+from apps.accounts.permissions import Permission, scope_of
 from apps.core.errors import Denied, PlatformError
 from apps.progress.credentials import Credential, may_watch, users_behind
 from apps.progress.feed import in_thread
 from apps.progress.session import UNVERIFIED, Session, ending_of
 from apps.workflows.models import Workflow
+from apps.workflows.models.gate import sees_all
 from apps.workflows.selectors import progress
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def judge(asked: Sequence[Asked]) -> list[Verdict]:
     for one in asked:
         wanted[one.credential] |= one.chosen | one.roamed
     known = {credential: user for credential, user in users.items() if not isinstance(user, PlatformError)}
-    seeing_all = {credential for credential, user in known.items() if _sees_all(user)}
+    seeing_all = {credential for credential, user in known.items() if sees_all(user, Permission.PROGRESS_READ)}
     existing = _existing(set().union(*(wanted[credential] for credential in seeing_all)))
     visible: dict[Credential, frozenset[UUID]] = dict.fromkeys(seeing_all, existing)
     watching = set(seeing_all)
@@ -139,7 +140,7 @@ def _judge_granted(
     visible: dict[Credential, frozenset[UUID]],
     watching: set[Credential],
 ) -> None:
-    """Of accounts without a role that reads, all together: what each sees of what it wants, and whether it may watch."""
+    """Of accounts without a role that reads, all together: what each sees of what it wants; whether it may watch."""
     users = {user.pk for user in known.values()}
     if not users:
         return
@@ -168,10 +169,6 @@ def _parts(executions: set[UUID]) -> Iterator[list[UUID]]:
     every = list(executions)
     for start in range(0, len(every), 500):
         yield every[start : start + 500]
-
-
-def _sees_all(user: Caller) -> bool:
-    return scope_of(user) is None and holds(user, Permission.PROGRESS_READ)
 
 
 def _verdict(one: Asked, user: Caller, *, watches: bool, visible: frozenset[UUID]) -> Verdict:

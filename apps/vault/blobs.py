@@ -5,7 +5,7 @@ that nobody touched for `GRACE`, holds the row while it deletes the bytes, and s
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
@@ -19,9 +19,13 @@ from apps.vault.stores import PIECE, store
 GRACE = timedelta(hours=1)  # longer than any upload
 
 
-def keep(source: BinaryIO) -> Blob:
+Measured = tuple[str, int]
+"""SHA-256 as hexadecimal digits, and bytes."""
+
+
+def keep(source: BinaryIO, measured: Measured | None = None) -> Blob:
     """Keep all that `source` holds; afterwards refer to it within `GRACE`. Raises `OSError`."""
-    digest, size = measure(source)
+    digest, size = measured or measure(source)
     now = database_now()
     # Committed by itself: from here on no collector takes it.
     Blob.objects.bulk_create(
@@ -33,8 +37,8 @@ def keep(source: BinaryIO) -> Blob:
     return Blob(digest=digest, size=size, touched_at=now)
 
 
-def measure(source: BinaryIO) -> tuple[str, int]:
-    """SHA-256 as hexadecimal digits, and bytes."""
+def measure(source: BinaryIO) -> Measured:
+    """What `source` holds, measured."""
     source.seek(0)
     digest, size = hashlib.sha256(), 0
     while piece := source.read(PIECE):
@@ -46,6 +50,12 @@ def measure(source: BinaryIO) -> tuple[str, int]:
 def read(digest: str, start: int, length: int) -> Iterator[bytes]:
     """Bytes of a blob, in pieces. Raises `OSError` (`FileNotFoundError` where it is not there)."""
     return store().read(digest, start, length)
+
+
+def missing(measured: Iterable[Measured]) -> int:
+    """How many bytes of these are not among `total` yet."""
+    sizes = dict(measured)
+    return sum(sizes.values()) - sum(sizes[digest] for digest in Blob.objects.in_bulk(list(sizes)))
 
 
 def total() -> int:

@@ -20,6 +20,7 @@ from apps.workflows.models import Artifact, Execution, Task, Workflow
 from apps.workflows.selectors import estimates, logs, overview, progress
 from apps.workflows.selectors.approvals import WAITING_FOR, asked_of, is_asked, requested_by
 from apps.workflows.selectors.graphs import graph_of
+from apps.workflows.selectors.performers import Names
 from apps.workflows.selectors.relations import actions_of, children, with_parents
 from apps.workflows.selectors.why import reasons_of
 
@@ -45,12 +46,13 @@ _ASKED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A step in the table: its task, the name that it has beside its id, why it does not run, its items."""
+    """A step in the table: its task, the name beside its id, who performs it, why it does not run, its items."""
 
     task: Task
     name: str = ""
     reasons: Sequence[dict[str, Any]] = ()
     count: dict[str, int] | None = None
+    performer: str = ""
     items: Sequence[Task] = ()
 
 
@@ -118,10 +120,12 @@ def _rows(user: Any, row: Execution, tasks: list[Task]) -> list[Row]:
     many = [task for task in tasks if task.items][:MAX_MANY]
     counts = progress.items_of(row, tasks)
     items = overview.items(row, many, MAX_ITEMS, MAX_ITEMS)
+    names = Names(user)
     return [
         Row(
             task=task,
             name=_name(row, task),
+            performer=names.of(task.lease_owner),
             reasons=reasons.get(task.pk, ()),
             count=counts.get(task.step_id),
             items=items.get(task.step_id, ()),

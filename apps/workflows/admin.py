@@ -1,14 +1,11 @@
 """Admin pages of what the engine keeps: to read, search and filter, and to cancel.
 
-Only services write these tables, so there is nothing to add, change or delete here but grants, and those through them.
+Only services write these tables, so there is nothing to add, change or delete here; grants are in `admin_grants`.
 """
 
 from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -19,7 +16,7 @@ from apps.accounts.admin_base import PermissionModelAdmin
 from apps.accounts.audit import record
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
-from apps.workflows import admin_vault  # noqa: F401 (its pages register themselves)
+from apps.workflows import admin_grants, admin_vault  # noqa: F401 (their pages register themselves)
 from apps.workflows.engine.breaker import Policy
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import (
@@ -34,13 +31,10 @@ from apps.workflows.models import (
     Task,
     Webhook,
     Workflow,
-    WorkflowGroupPermission,
-    WorkflowRolePermission,
-    WorkflowUserPermission,
     WorkflowVersion,
 )
-from apps.workflows.selectors.grants import verbs_of
-from apps.workflows.services import breakers, executions, grants
+from apps.workflows.selectors import performers
+from apps.workflows.services import breakers, executions
 
 
 class ReadOnlyAdmin(PermissionModelAdmin):
@@ -175,11 +169,36 @@ class TaskAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     raw_id_fields = ("execution",)
     readonly_fields = ("page",)
+    holder = "lease_owner"  # names performers, who are not everybody's to know
 
     @admin.display(description="page")
     def page(self, task: Task) -> str:
         """The page of its execution."""
         return _page_of("ui-execution", task.execution_id)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Its holder for those who may read performers of each kind."""
+        return self._shown(request, super().get_list_display(request))
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """As it is shown: a search finds nothing by what it does not show."""
+        return self._shown(request, super().get_search_fields(request))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """As it is shown in lists."""
+        return list(self._shown(request, super().get_readonly_fields(request, obj)))
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002
+        """The holder, where it is not shown."""
+        return () if performers.Names(request.user).all else (self.holder,)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Nor is anything found by it in the address."""
+        asked = lookup.split("__", maxsplit=1)[0] == self.holder
+        return super().lookup_allowed(lookup, value, request) and (not asked or performers.Names(request.user).all)
+
+    def _shown(self, request: HttpRequest, names: Any) -> tuple[str, ...]:
+        return tuple(name for name in names if name != self.holder or performers.Names(request.user).all)
 
 
 @admin.register(Schedule)
@@ -205,6 +224,10 @@ class PerformerAdmin(ReadOnlyAdmin):
     list_filter = ("kind", "draining")
     search_fields = ("name",)
     ordering = ("-seen_at", "name")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Performer]:
+        """Agents only for those who may read agents."""
+        return super().get_queryset(request).filter(kind__in=performers.Names(request.user).kinds)
 
 
 @admin.register(Lane)
@@ -289,106 +312,3 @@ class NotificationAdmin(ReadOnlyAdmin):
     search_fields = ("receiver_name", "execution__id", "execution__workflow__slug")
     ordering = ("-id",)
     raw_id_fields = ("execution",)
-
-
-class GrantForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """A grant that the one who edits may give; the page sets `editor` on the class it makes for a request."""
-
-    editor: Any = None
-
-    def clean(self) -> dict[str, Any]:
-        """What the service would refuse is said on the form."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if "content_object" in cleaned and "permission" in cleaned:
-            try:
-                verb = cleaned["permission"].codename.partition(":")[2]
-                grants.check_may_share(cleaned["content_object"], by=self.editor)
-                grants.check_may_give(cleaned["content_object"], verb, by=self.editor)
-            except PlatformError as refusal:
-                raise ValidationError(refusal.detail) from None
-        return cleaned
-
-
-class GrantAdmin(PermissionModelAdmin):
-    """Grants on single things: given and taken back by the rules of `/workflows/{id}/grants`."""
-
-    permissions = dict.fromkeys(("view", "add", "delete"), P.SYSTEM_ADMIN)
-    form = GrantForm
-    to: ClassVar[str]
-    list_filter = ("permission",)
-    raw_id_fields = ("content_object",)
-    actions = None
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """The form, told who edits."""
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.editor = request.user
-        return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Only the permissions of what is shared."""
-        if db_field.name == "permission":
-            shared: Any = self.model._meta.get_field("content_object").related_model
-            content_type = ContentType.objects.get_for_model(shared)
-            kwargs["queryset"] = db_field.related_model.objects.filter(content_type=content_type)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not a grant of what the editor may not do himself."""
-        if not super().has_delete_permission(request, obj) or obj is None:
-            return super().has_delete_permission(request, obj)
-        try:
-            grants.check_may_give(obj.content_object, _verb(obj), by=request.user)  # type: ignore[arg-type]
-        except PlatformError:
-            return False
-        return True
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: ARG002
-        """Through the service; Django goes on with the row that it made."""
-        self._write(request, obj, lambda verbs, verb: verbs | {verb})
-        names = {self.to: getattr(obj, self.to), "permission": obj.permission, "content_object": obj.content_object}
-        obj.__dict__.update(self.model._default_manager.get(**names).__dict__)
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Through the service."""
-        self._write(request, obj, lambda verbs, verb: verbs - {verb})
-
-    def _write(self, request: HttpRequest, obj: Any, change: Any) -> None:
-        to = getattr(obj, self.to)
-        verbs = change(verbs_of(obj.content_object, to), _verb(obj))
-        grants.grant(obj.content_object, to, verbs, by=request.user)  # type: ignore[arg-type]  # the site lets in users
-
-
-def _verb(row: Any) -> str:
-    return str(row.permission.codename).partition(":")[2]
-
-
-@admin.register(WorkflowUserPermission)
-class UserGrantAdmin(GrantAdmin):
-    """What single people may do with single workflows."""
-
-    to = "user"
-    list_display = ("content_object", "user", "permission")
-    list_select_related = ("content_object", "user", "permission__content_type")
-    search_fields = ("content_object__slug", "content_object__name", "user__username")
-    autocomplete_fields = ("user",)
-
-
-@admin.register(WorkflowGroupPermission)
-class GroupGrantAdmin(GrantAdmin):
-    """What groups may do with single workflows."""
-
-    to = "group"
-    list_display = ("content_object", "group", "permission")
-    list_select_related = ("content_object", "group", "permission__content_type")
-    search_fields = ("content_object__slug", "content_object__name", "group__name")
-
-
-@admin.register(WorkflowRolePermission)
-class RoleGrantAdmin(GrantAdmin):
-    """What all who have a role may do with single workflows."""
-
-    to = "role"
-    list_display = ("content_object", "role", "permission")
-    list_select_related = ("content_object", "role", "permission__content_type")
-    search_fields = ("content_object__slug", "content_object__name", "role__name")

@@ -116,6 +116,10 @@ def start(client, name, **step):
     return client.post(f"/workflows/{name}/execute", json={}).json()["execution_id"]
 
 
+def running(engine):
+    return [box for box in engine.containers() if box["State"] == "running"]
+
+
 def shown(what, before, engine):
     """Containers before and after."""
     print(what, [(box["State"], box["Labels"]["org.orchestration.step"]) for box in before], "->", engine.containers())
@@ -124,7 +128,7 @@ def shown(what, before, engine):
 def test_a_cancel_stops_and_removes_the_container(on_podman, engine):
     client = on_podman.client()
     execution = start(client, "endless", command=["sleep", "1000"])
-    before = until(engine.containers)
+    before = until(lambda: running(engine))
     assert [box["Labels"]["org.orchestration.execution"] for box in before] == [execution]
     assert client.post(f"/executions/{execution}/cancel").status_code == 202
     assert ended(client, execution, PATIENCE)["status"] == "cancelled"
@@ -135,7 +139,7 @@ def test_a_cancel_stops_and_removes_the_container(on_podman, engine):
 def test_a_timeout_stops_and_removes_the_container(on_podman, engine):
     client = on_podman.client()
     execution = start(client, "too-long", command=["sleep", "1000"], timeout_seconds=15)
-    before = until(engine.containers)
+    before = until(lambda: running(engine))
     assert len(before) == 1
     found = ended(client, execution, PATIENCE)
     assert (found["status"], found["error"]["type"]) == ("failed", "timeout")
@@ -152,7 +156,7 @@ def test_the_container_of_a_killed_worker_is_removed_by_the_next(on_podman, engi
     execution = start(
         client, "orphaned", command=["sh", "-c", script], volumes=[{"source": str(shared), "target": "/data"}]
     )
-    (orphan,) = until(lambda: [box for box in engine.containers() if box["State"] == "running"])
+    (orphan,) = until(lambda: running(engine))
     until((shared / "begun").exists)
     for worker in workers(on_podman):
         os.kill(worker.pid, signal.SIGKILL)

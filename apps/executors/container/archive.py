@@ -14,7 +14,12 @@ PIECE = 1 << 18
 
 
 def empty() -> bytes:
-    """An archive for the root of a container, with the directory `ARTIFACTS`, which every user of it may write."""
+    """An archive for the root of a container, with the directory `ARTIFACTS`, which every user of it may write.
+
+    It ends with its end mark, two blocks of zeros, and without the padding to a whole record that is usual: the process
+    to which Podman hands it reads no further than the mark, and where it has ended before the padding comes, Podman
+    answers "broken pipe" to an archive that is unpacked.
+    """
     written = BytesIO()
     with tarfile.open(fileobj=written, mode="w") as made:
         places = PurePosixPath(ARTIFACTS.lstrip("/"))
@@ -22,7 +27,8 @@ def empty() -> bytes:
             entry = tarfile.TarInfo(str(place))
             entry.type, entry.mode = tarfile.DIRTYPE, 0o777 if place == places else 0o755
             made.addfile(entry)
-    return written.getvalue()
+        end = made.offset
+    return written.getvalue()[: end + 2 * tarfile.BLOCKSIZE]
 
 
 def unpacked(pieces: Iterator[bytes], directory: Path, *, most_bytes: int) -> int:

@@ -111,10 +111,13 @@ class Box:
                 self._pour(stream, data)
         finally:
             attached.close()
-        code = int(self._client.wait(made, timeout=None)["StatusCode"])
+        told: Any = self._client.wait(made, timeout=None)
+        if problem := told.get("Error"):
+            # Beside it Podman gives the exit code 0, whatever became of the command.
+            raise NotPerformed("error", f"the engine lost the container: {str(problem.get('Message'))[:500]}")
         state = self._client.inspect_container(made)["State"]
         self._bring_artifacts(made)
-        return Ended(exit_code=code, out_of_memory=bool(state.get("OOMKilled")))
+        return Ended(exit_code=int(told["StatusCode"]), out_of_memory=bool(state.get("OOMKilled")))
 
     def _create(self) -> str:
         work = self._work

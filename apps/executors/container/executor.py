@@ -89,7 +89,7 @@ class ContainerExecutor:
             identity={name: value for name, value in identity.items() if name not in own},
             secrets=config.secrets,
             stdin=call.stdin,
-            volumes=allowed(config.volumes, self._options.volume_roots),
+            volumes=allowed(config.volumes, self._options),
             caches=tuple(config.caches),
             memory=None if limits.memory is None else memory_bytes(limits.memory),
             nano_cpus=None if limits.cpu is None else nano_cpus(limits.cpu),

@@ -3,12 +3,14 @@
 The command is started through `setpriv --pdeathsig KILL` and `prlimit` where these are installed (util-linux, any
 Linux): about 2 ms of the 6 ms that a command costs. It dies at once with the thread that started it, so with a worker
 that is killed. That holds for the command itself only, not for what it starts in turn, and not for set-uid programs,
-which the kernel excepts; those are left to the guard process (`apps.executors.guard`), which comes a moment later.
+which the kernel excepts; those are left to the guard process (`apps.executors.guard`), which comes a moment later. By
+`prlimit` it bears its mark, too.
 """
 
 import functools
 import os
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from apps.executors import guard
 from apps.executors.options import Limits
 from apps.executors.tracing import trace_environment
 from apps.executors.types import StepCall
@@ -23,6 +26,7 @@ from apps.executors.types import StepCall
 ARTIFACTS = "ORCHESTRATION_ARTIFACTS"
 """The variable that names the directory for what a command leaves."""
 
+_LOCKS = 10  # RLIMIT_LOCKS, on every architecture; the module has no name for it
 SETPRIV, PRLIMIT = Path("/usr/bin/setpriv"), Path("/usr/bin/prlimit")  # util-linux
 
 
@@ -66,9 +70,16 @@ def command_line(command: Sequence[str], *, path: str, directory: Path) -> list[
     return [_program(command[0], path, directory), *command[1:]]
 
 
-def limited(command: Sequence[str], limits: Limits, *, alone: bool) -> list[str]:
-    """What to execute so that `command` is held to `limits`; `alone`: no other process counts among its user's."""
-    return [*_prefix(limits, alone), *command]
+def limited(command: Sequence[str], limits: Limits, *, alone: bool, mark: str) -> list[str]:
+    """What to execute so that `command` is held to `limits` and bears `mark` among them.
+
+    `alone`: no other process counts among its user's.
+    """
+    prefix = _prefix(limits, alone)
+    if not prefix:
+        return list(command)
+    number = guard.number(mark) if _unmarked() else None
+    return [*prefix, *([] if number is None else [f"--locks={number}"]), "--", *command]
 
 
 def refusal(returncode: int, stderr: str) -> str:
@@ -92,7 +103,13 @@ def _prefix(limits: Limits, alone: bool) -> tuple[str, ...]:
         "nproc": limits.processes if alone else 0,
     }
     given = [f"--{name}={value}" for name, value in asked.items() if value]
-    return (str(SETPRIV), "--pdeathsig", "KILL", "--", str(PRLIMIT), "--core=0", *given, "--")
+    return (str(SETPRIV), "--pdeathsig", "KILL", "--", str(PRLIMIT), "--core=0", *given)
+
+
+@functools.cache
+def _unmarked() -> bool:
+    """Whether this worker may give marks of its own: one that is itself a step's command bears another worker's."""
+    return resource.getrlimit(_LOCKS)[1] == resource.RLIM_INFINITY
 
 
 def _program(name: str, path: str, directory: Path) -> str:

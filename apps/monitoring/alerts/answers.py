@@ -22,7 +22,7 @@ from apps.monitoring.models import Silence
 
 _STATES = ("firing", "pending", "silenced")
 # What Prometheus adds to the labels of every alert that it sends on: no part of which alert it is.
-_EXTERNAL = frozenset({"platform_url"})
+EXTERNAL = frozenset({"platform_url"})
 
 
 def alerts() -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _merge(found: dict[str, dict[str, Any]], theirs: Sequence[Mapping[str, Any]]
     """What the Alertmanager knows of an alert counts: it may be silenced there, and it knows when it began."""
     for one in theirs:
         labels = {str(name): str(value) for name, value in dict(one.get("labels") or {}).items()}
-        key = fingerprint({name: value for name, value in labels.items() if name not in _EXTERNAL})
+        key = fingerprint({name: value for name, value in labels.items() if name not in EXTERNAL})
         status = dict(one.get("status") or {})
         mine = found.get(key)
         found[key] = {

@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from apps.core.clock import database_now
 from apps.monitoring.alerts import silences, upstream
-from apps.monitoring.alerts.rules import Active
+from apps.monitoring.alerts.rules import Active, Fired
 from apps.monitoring.models import Notice
 from apps.workflows.models import Receiver
 from apps.workflows.services import sending
@@ -54,8 +54,16 @@ def external() -> dict[str, str]:
     return {"platform_url": settings.ENV.PLATFORM_URL.rstrip("/")}
 
 
-def keep(seen: Sequence[Active]) -> None:
-    """Note what fires and what has ended, and tell what nobody was told."""
+def firing() -> list[Fired]:
+    """What fired when somebody looked last."""
+    return [
+        Fired(name=row.name, labels=row.labels, value=row.value, active_at=row.starts_at.timestamp())
+        for row in Notice.objects.filter(ends_at__isnull=True)
+    ]
+
+
+def keep(seen: Sequence[Active], *, tell: bool = True) -> None:
+    """Note what fires and what has ended, and tell what nobody was told. With `tell` false somebody else tells."""
     now = database_now()
     firing = {one.fingerprint: one for one in seen if one.fired_at is not None and one.alert.severity != "none"}
     known = {row.fingerprint: row for row in Notice.objects.all()}
@@ -73,6 +81,9 @@ def keep(seen: Sequence[Active]) -> None:
         else:
             Notice.objects.filter(pk=key).update(**fresh)
     Notice.objects.filter(ends_at__isnull=True, seen_at__lt=now - UNSEEN).update(ends_at=now, tried_at=None)
+    if not tell:
+        Notice.objects.filter(ends_at__isnull=False).delete()
+        return
     _tell(now)
     if settings.ENV.ALERTMANAGER_URL:
         _pass_on(now)

@@ -33,7 +33,9 @@ class _Selector:
 
 
 class Query:
-    """A parsed expression. `ranges` tells by metric name how far back it looks, in seconds."""
+    """A parsed expression. `ranges` tells by metric name how far back it looks, in seconds; `shortest` is the shortest
+    of its windows, 0 without any.
+    """
 
     def __init__(self, text: str) -> None:
         import promql_parser
@@ -43,6 +45,7 @@ class Query:
         except ValueError as error:
             raise Unsupported(f"{text}: {error}") from None
         self.ranges: dict[str, float] = {}
+        self.shortest = 0.0
         self._run = self._compiled(self._tree)
 
     def at(self, moment: float, history: History) -> Value:
@@ -94,6 +97,7 @@ class Query:
             return self._absent(arguments[0])
         if name in ("increase", "rate") and type(arguments[0]).__name__ == "MatrixSelector":
             seconds = arguments[0].range.total_seconds()
+            self.shortest = min(seconds, self.shortest or seconds)
             selector = self._selector(arguments[0].vector_selector, seconds)
             share = 1.0 if name == "increase" else 1.0 / seconds
 

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from apps.monitoring.alerts.catalogue import ALERTS, Alert
+from apps.monitoring.alerts.catalogue import ALERTS, BY_NAME, Alert
 from apps.monitoring.alerts.history import History
 from apps.monitoring.alerts.promql import Query
 from apps.monitoring.alerts.texts import filled, fingerprint
+
+LEAST_HELD_SECONDS = 60.0
+"""Some gauges of a process are told a while after it began."""
 
 
 @cache
@@ -58,14 +61,43 @@ def annotations_of(alert: Alert) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fired:
+    """An alert that fires, as it was noted by whoever saw it; `active_at` is Unix time."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+    active_at: float
+
+
 @dataclass(slots=True)
 class Evaluator:
     """Takes a look now and then, and remembers since when what holds."""
 
     history: History
     alerts: Iterable[Alert] = ALERTS
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
     _since: dict[tuple[str, str], float] = field(default_factory=dict)
+    _held: dict[tuple[str, str], tuple[Active, float]] = field(default_factory=dict)
+
+    def resume(self, firing: Iterable[Fired], at: float) -> None:
+        """Go on from what fired before this evaluator was made, at the moment `at`.
+
+        What still holds has held since then. What does not is believed only when the history is as long as the rule's
+        shortest window: a counter of which nothing earlier is known has not risen, and an end would be told that is
+        none.
+        """
+        for one in firing:
+            alert = BY_NAME.get(one.name)
+            if alert is None:
+                continue
+            begun = min(one.active_at, at - alert.wait)
+            mark = (alert.name, fingerprint(one.labels))
+            active = Active(
+                alert=alert, labels=one.labels, value=one.value, active_at=begun, fired_at=begun + alert.wait
+            )
+            self._since[mark] = begun
+            self._held[mark] = active, at + max(query_of(alert.name).shortest, LEAST_HELD_SECONDS)
 
     def look(self, at: float) -> list[Active]:
         """What is active at this moment."""
@@ -87,5 +119,10 @@ class Evaluator:
                         fired_at=begun + alert.wait if fires else None,
                     )
                 )
+        self._held = {mark: held for mark, held in self._held.items() if at < held[1]}
+        for mark, (active, _) in self._held.items():
+            if mark not in since:
+                since[mark] = active.active_at
+                found.append(active)
         self._since = since
         return found

@@ -1,7 +1,7 @@
 """The thread of a server process that looks at the rules every fifteen seconds, and what it last saw.
 
 With a Prometheus (`PROMETHEUS_URL`) that is where the rules are carried out, and this process tells nobody; it still
-evaluates them, so that `/monitoring/alerts` has an answer when the others do not.
+evaluates them and notes what fires, so that `/monitoring/alerts` and `manage.py status` have an answer of their own.
 """
 
 import logging
@@ -42,17 +42,15 @@ class Watch:
         with self._lock:
             if at is not None or moment - self.looked_at >= INTERVAL_SECONDS - 1:
                 if self._evaluator is None:
-                    self._evaluator = Evaluator(History(ranges()))
+                    made = Evaluator(History(ranges()))
+                    made.resume(notices.firing(), moment)
+                    self._evaluator = made
                 history = self._evaluator.history
                 history.add(moment, samples(history))
                 history.thin(moment)
                 self._seen = self._evaluator.look(moment)
                 self.looked_at = moment
             return list(self._seen)
-
-    def values(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """What the rule of this name gives now, by labels; empty where its condition does not hold."""
-        return {tuple(sorted(one.labels.items())): one.value for one in self.look() if one.alert.name == name}
 
 
 def samples(history: History) -> Iterator[Sample]:
@@ -85,14 +83,17 @@ def start() -> None:
         threading.Thread(target=_run, name="alerts", daemon=True).start()
 
 
+def once() -> None:
+    """Look, note what fires, and tell it unless a Prometheus does."""
+    notices.keep(watch.look(), tell=not settings.ENV.PROMETHEUS_URL)
+
+
 def _run() -> None:
     complained = False
     while True:
         began = time.monotonic()
         try:
-            seen = watch.look()
-            if not settings.ENV.PROMETHEUS_URL:
-                notices.keep(seen)
+            once()
             complained = False
         except Error as error:
             if not complained:

@@ -214,7 +214,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Written
         page = self.paginate_queryset(rows) or []
         for task in page:
             task.execution = execution  # read once, and its inputs with it: they may be megabytes
-        return self.get_paginated_response(serializers.TaskSerializer(page, many=True).data)
+        context = self.get_serializer_context()
+        return self.get_paginated_response(serializers.TaskSerializer(page, many=True, context=context).data)
 
     @extend_schema(responses=serializers.EventSerializer(many=True), parameters=AFTER)
     @action(detail=True, pagination_class=None, filterset_class=None)
@@ -222,7 +223,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Written
         """Its journal, in order."""
         after, limit = whole(request, "after", 0), whole(request, "limit", MAX_ROWS)
         rows = Event.objects.filter(execution=self.get_object(), seq__gt=after).order_by("seq")[: min(limit, MAX_ROWS)]
-        return Response(serializers.EventSerializer(rows, many=True).data)
+        context = self.get_serializer_context()
+        return Response(serializers.EventSerializer(rows, many=True, context=context).data)
 
 
 def _signal_name(name: str) -> str:

@@ -14,6 +14,7 @@ from apps.core.api.viewsets import GenericViewSet
 from apps.workflows.api import serializers
 from apps.workflows.api.idempotency import Idempotent
 from apps.workflows.models import Performer
+from apps.workflows.selectors.performers import Names
 from apps.workflows.selectors.queues import queues_now
 from apps.workflows.services import queues
 
@@ -35,9 +36,9 @@ class QueueViewSet(Idempotent, GenericViewSet):
     serializer_class = serializers.QueueSerializer
 
     @extend_schema(responses=serializers.QueueSerializer(many=True))
-    def list(self, request: Request) -> Response:  # noqa: ARG002
+    def list(self, request: Request) -> Response:
         """Each queue with its lanes: whether it is paused, what is ready and runs, and which performers serve it."""
-        return Response(self.get_serializer(queues_now(), many=True).data)
+        return Response(self.get_serializer(queues_now(request.user), many=True).data)
 
     @extend_schema(request=None, parameters=[NAME])
     @action(detail=True, methods=["post"])
@@ -53,7 +54,7 @@ class QueueViewSet(Idempotent, GenericViewSet):
 
     def _paused(self, name: str, *, paused: bool) -> Response:
         queues.pause(name, paused=paused)
-        (queue,) = queues_now(name)
+        (queue,) = queues_now(self.request.user, name)
         return Response(self.get_serializer(queue).data)
 
 
@@ -65,8 +66,8 @@ class WorkerViewSet(mixins.ListModelMixin, GenericViewSet):
     serializer_class = serializers.WorkerSerializer
 
     def get_queryset(self) -> QuerySet[Performer]:
-        """All of them, those silent for an hour left out."""
-        return Performer.objects.all()
+        """Workers, and agents with `agent:read`; those silent for an hour are left out."""
+        return Performer.objects.filter(kind__in=Names(self.request.user).kinds)
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Each performer: its slots and load, labels, queues, whether it drains, and when it was last heard of."""

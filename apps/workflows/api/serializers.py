@@ -1,6 +1,6 @@
 """Rows as answers, and the few fields that requests have."""
 
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -11,7 +11,16 @@ from apps.workflows.engine.states import Status
 from apps.workflows.models import Event, Execution, LogChunk, Performer, Task, Workflow, WorkflowVersion
 from apps.workflows.selectors.approvals import asked_of
 from apps.workflows.selectors.logs import cursor_of
+from apps.workflows.selectors.performers import Names
 from apps.workflows.selectors.relations import actions_of, children, item_number
+
+
+def names_of(serializer: serializers.BaseSerializer[Any]) -> Names:
+    """How performers are called to the caller of the request that a serializer answers; asked once for all its rows."""
+    context = cast("dict[str, Any]", serializer.context)
+    if "names" not in context:
+        context["names"] = Names(context["request"].user)
+    return cast("Names", context["names"])
 
 
 class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
@@ -201,7 +210,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     status = serializers.ChoiceField(choices=[status.value for status in Status], read_only=True)
     attempt = serializers.IntegerField(source="fence", read_only=True, help_text="Number of the newest attempt.")
     percent_complete = serializers.FloatField(source="percent", read_only=True)
-    performer = serializers.CharField(source="lease_owner", read_only=True)
+    performer = serializers.SerializerMethodField()
     item = serializers.SerializerMethodField()
     items = serializers.SerializerMethodField()
     approval = serializers.SerializerMethodField()
@@ -216,6 +225,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "lease_expires_at", "started_at", "finished_at", "outputs", "error",
         ]  # fmt: skip
         read_only_fields = fields
+
+    def get_performer(self, task: Task) -> str:
+        """Who performs it, for those who may read such performers; `worker` or `agent` for others; empty: nobody."""
+        return names_of(self).of(task.lease_owner)
 
     def get_item(self, task: Task) -> int | None:
         """The number of its item, from 0; null where it is no item's."""
@@ -240,12 +253,17 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 class EventSerializer(serializers.ModelSerializer[Event]):
     """A line of the journal."""
 
-    data = serializers.DictField(read_only=True)  # type: ignore[assignment]  # the journal's word
+    data = serializers.SerializerMethodField()  # type: ignore[assignment]  # the journal's word
 
     class Meta:
         model = Event
         fields = ["seq", "type", "step_id", "at", "data"]
         read_only_fields = fields
+
+    @extend_schema_field({"type": "object", "additionalProperties": {}})
+    def get_data(self, event: Event) -> Any:
+        """What it says; performers by name for those who may read them, by kind for others."""
+        return names_of(self).told(event.data)
 
 
 class LogSerializer(serializers.ModelSerializer[LogChunk]):

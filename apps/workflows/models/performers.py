@@ -3,6 +3,7 @@
 from django.db import models
 
 _KINDS = [("worker", "worker"), ("agent", "agent")]
+OF_AGENT = "agent:"  # and its name: what the leases of an agent name as their owner; no worker is called so
 
 
 class Performer(models.Model):

@@ -6,13 +6,14 @@ from typing import Any
 
 from django.db.models import Q
 
-from apps.accounts.permissions import Permission, holds
+from apps.accounts.permissions import Permission
 from apps.workflows.engine.breaker import WAITS, State
 from apps.workflows.engine.graph import StepSpec
 from apps.workflows.engine.states import Status
 from apps.workflows.models import CircuitBreaker, Execution, Lane, Performer, RateLimit, Task
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.lanes import standing, unmet
+from apps.workflows.selectors.performers import Names
 from apps.workflows.selectors.queues import live
 from apps.workflows.selectors.rates import next_start
 
@@ -41,6 +42,7 @@ class Line:
 
     def __init__(self, user: Any, execution: Execution, now: datetime) -> None:
         self.user, self.execution, self.now = user, execution, now
+        self.names = Names(user)
         self._lanes: dict[str, Lane] = {}
         self._performers: list[Performer] | None = None
         self._breakers: dict[str, CircuitBreaker | None] = {}
@@ -169,11 +171,11 @@ class Line:
         shown = ", ".join(f"`{text}`" for text in nobody or lane.requires)
         who = "an agent" if lane.kind == "agent" else "a worker"
         met = "which no live performer of the queue meets" if nobody else "which none of them meets together"
-        whose = f"the nearest, {nearest}, lacks" if self._may_name else "the nearest lacks"
+        whose = f"the nearest, {nearest}, lacks" if lane.kind in self.names.kinds else "the nearest lacks"
         message = f"the step requires {shown}, {met}; {whose} {', '.join(f'`{text}`' for text in lacks)}: give"
         return reason(
             "labels", f"{message} {who} these labels, or change `requires`", requires=list(lane.requires), unmet=nobody,
-            lacks=lacks, performers=len(serving), **self._named("nearest", nearest),
+            lacks=lacks, performers=len(serving), **self._named(lane.kind, "nearest", nearest),
         )  # fmt: skip
 
     def _busy(self, able: list[Performer]) -> Reason:
@@ -185,15 +187,12 @@ class Line:
         )
         full = [{"name": one.name, "load": one.load, "slots": one.slots} for one in able[:MAX_NAMED]]
         return reason(
-            "busy", message, performers=len(able), slots=slots, executions_before=before, **self._named("full", full)
-        )
+            "busy", message, performers=len(able), slots=slots, executions_before=before,
+            **self._named(able[0].kind, "full", full),
+        )  # fmt: skip
 
-    @property
-    def _may_name(self) -> bool:
-        return holds(self.user, Permission.SYSTEM_READ)
-
-    def _named(self, key: str, value: Any) -> Mapping[str, Any]:
-        return {key: value} if self._may_name else {}
+    def _named(self, kind: str, key: str, value: Any) -> Mapping[str, Any]:
+        return {key: value} if kind in self.names.kinds else {}
 
     def _executions_before(self) -> int:
         """How many executions of its workflow have a task to claim and stand in line before it."""

@@ -11,6 +11,7 @@ from apps.accounts.permissions import Permission
 from apps.workflows.engine.ids import item_ordinal, ordinal_of, step_of, task_id
 from apps.workflows.engine.states import EXECUTION_MOVES, TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
+from apps.workflows.selectors.performers import Names
 from apps.workflows.selectors.relations import last_whole_step
 
 LOOK_BACK = timedelta(hours=24)
@@ -96,6 +97,9 @@ def items(execution: Execution, many: Sequence[Task], first: int, failed: int) -
 
 
 def last_events(user: Any, execution: Execution, limit: int) -> list[Event]:
-    """The newest lines of its journal that tell more than a percentage, newest first."""
+    """The newest lines of its journal that tell more than a percentage, newest first, as `user` is told them."""
     rows = Event.objects.visible_to(user, Permission.WORKFLOW_READ).filter(execution=execution)
-    return list(rows.exclude(type="task.progress").order_by("-seq")[:limit])
+    found, names = list(rows.exclude(type="task.progress").order_by("-seq")[:limit]), Names(user)
+    for event in found:
+        event.data = dict(names.told(event.data))
+    return found

@@ -40,6 +40,7 @@ def executor_options() -> Options:
         sandbox_read=env.PROCESS_SANDBOX_READ,
         sandbox_network=env.PROCESS_SANDBOX_NETWORK,
         work_dir=settings.DATA_DIR / "work",
+        data_dir=settings.DATA_DIR,
         children=env.SLOTS,
         max_output_bytes=env.OUTPUT_MAX_BYTES,
         max_artifact_bytes=env.ARTIFACT_EXECUTION_BYTES,

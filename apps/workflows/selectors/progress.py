@@ -16,6 +16,7 @@ from apps.core.prepared import Parameter, Prepared
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Event, Execution, Task, Workflow
 from apps.workflows.models.gate import sees_all
+from apps.workflows.selectors.performers import unnamed
 from apps.workflows.selectors.relations import last_whole_step, steps_until
 
 _NOT_FOUND = "There is no such thing, or you may not know of it."
@@ -184,11 +185,14 @@ def _counts(statuses: Iterable[str]) -> dict[str, int]:
 
 
 def events_after(execution_id: UUID, seq: int, limit: int) -> list[dict[str, Any]]:
-    """At most `limit` events of the journal after `seq`, in order, as REST tells them."""
+    """At most `limit` events of the journal after `seq`, in order, as every watcher is told them.
+
+    One text for all who watch: of whoever performs a step it has the kind alone, which each of them may know.
+    """
     rows = Event.objects.filter(execution_id=execution_id, seq__gt=seq).order_by("seq")[:limit]
     return [
         {
-            **row.data,
+            **unnamed(row.data),
             "execution_id": str(row.execution_id),
             "seq": row.seq,
             "type": row.type,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, QuerySet
@@ -10,6 +11,7 @@ from apps.core.clock import database_now
 from apps.workflows.engine.types import TRACKER
 from apps.workflows.models import Lane, Performer, Task
 from apps.workflows.selectors.lanes import standing
+from apps.workflows.selectors.performers import Names
 
 DEFAULT = "default"
 MAX_LANES = 10_000
@@ -49,8 +51,8 @@ def live(now: datetime) -> QuerySet[Performer]:
     return Performer.objects.filter(seen_at__gte=now - timedelta(seconds=settings.ENV.LEASE_SECONDS)).order_by("pk")
 
 
-def queues_now(name: str | None = None) -> list[QueueNow]:
-    """All queues, or the one of this name, in the order of their names. Raises nothing where there is none."""
+def queues_now(user: Any, name: str | None = None) -> list[QueueNow]:
+    """All queues, or the one of this name, in the order of their names, as `user` may know of performers."""
     now = database_now()
     rows = Lane.objects.order_by("queue", "key") if name is None else Lane.objects.filter(queue=name).order_by("key")
     by_queue: dict[str, list[Lane]] = {}
@@ -60,11 +62,14 @@ def queues_now(name: str | None = None) -> list[QueueNow]:
         by_queue.setdefault(DEFAULT, []).insert(0, Lane(key=DEFAULT, queue=DEFAULT))
     counts = _counts(now)
     takers = [one for one in live(now) if not one.draining]
-    return [_queue(queue, by_queue[queue], counts, takers) for queue in sorted(by_queue)]
+    names = Names(user)
+    return [_queue(queue, by_queue[queue], counts, takers, names) for queue in sorted(by_queue)]
 
 
-def _queue(name: str, lanes: list[Lane], counts: dict[str, tuple[int, int]], takers: list[Performer]) -> QueueNow:
-    found = [_lane(lane, counts.get(lane.key, (0, 0)), takers) for lane in lanes]
+def _queue(
+    name: str, lanes: list[Lane], counts: dict[str, tuple[int, int]], takers: list[Performer], names: Names
+) -> QueueNow:
+    found = [_lane(lane, counts.get(lane.key, (0, 0)), takers, names) for lane in lanes]
     return QueueNow(
         name=name,
         paused=any(lane.paused for lane in lanes),
@@ -75,14 +80,14 @@ def _queue(name: str, lanes: list[Lane], counts: dict[str, tuple[int, int]], tak
     )
 
 
-def _lane(lane: Lane, counted: tuple[int, int], takers: list[Performer]) -> LaneNow:
+def _lane(lane: Lane, counted: tuple[int, int], takers: list[Performer], names: Names) -> LaneNow:
     return LaneNow(
         key=lane.key,
         requires=lane.requires,
         prefers=lane.prefers,
         ready=counted[0],
         running=counted[1],
-        performers=[one.name for one in takers if standing(lane, one)],
+        performers=[names.of(one.name) for one in takers if standing(lane, one)],
     )
 
 

@@ -1,7 +1,7 @@
 """Why a task does not run: every reason that stands in its way now, each with its fix.
 
 Read from the rows that the claim reads, with the functions that it uses. What the asker may not read is counted and
-never named: other workflows without `workflow:read` on them, performers without `system:read`.
+never named: other workflows without `workflow:read` on them, performers without what opens them (`performers`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -120,7 +120,7 @@ class _Asking:
         yield reason(
             "running",
             f"nothing stands in its way: it runs, attempt {task.fence}",
-            performer=owner,
+            performer=self.line.names.of(owner),
             **times(task.started_at, "started_at"),
             **times(task.lease_expires_at, "lease_expires_at"),
         )

@@ -3,8 +3,8 @@
 Each caller has one workflow of kind `tasks`, made at first use; every different task is a version of it.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
@@ -13,11 +13,22 @@ from apps.accounts.models import User
 from apps.accounts.permissions import Permission, holds
 from apps.core.clock import database_now
 from apps.core.errors import Conflict, Denied, Invalid, Problem
+from apps.workflows.engine.graph import StepSpec
 from apps.workflows.models import Execution, Task, Workflow
+from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.services import executions
 from apps.workflows.services.workflows import version_saying
 
 STEP_ID = "task"
+
+MayDirect: TypeAlias = Callable[[Any, Collection[str]], bool]
+"""Whether somebody without `agent:execute` everywhere may direct a task that requires these labels to who has them."""
+_rules: list[MayDirect] = []
+
+
+def asks(rule: MayDirect) -> None:
+    """Ask this, too, before a task for agents: an app of a higher floor knows who they are."""
+    _rules.append(rule)
 
 
 def start(
@@ -34,8 +45,6 @@ def start(
     Raises `Invalid` with every problem, with pointers into `step`; `Denied` for a step for agents where `by` may not
     direct tasks to them.
     """
-    if step.get("agent") is not None and not holds(by, Permission.AGENT_EXECUTE):
-        raise Denied(f"A task for agents needs the permission {Permission.AGENT_EXECUTE.value}.")
     definition = {
         "name": f"Tasks of {by.get_username()}"[:200],
         # Whatever is given may be used: an ad-hoc task has nobody but its caller to check its inputs for.
@@ -49,11 +58,22 @@ def start(
             version = version_saying(workflow, definition, by=by)
         except Invalid as error:
             raise _without_the_frame(error) from None
+        _check_may_direct(graph_of(version.pk).steps[STEP_ID], by=by)
         execution = executions.start(
             workflow, by=by, inputs=inputs, priority=priority, trace_id=trace_id, trace_parent=trace_parent,
             version=version,
         )  # fmt: skip
         return execution, Task.objects.order_by("id").filter(execution=execution)[0]
+
+
+def _check_may_direct(step: StepSpec, *, by: User) -> None:
+    if step.kind != "agent" or holds(by, Permission.AGENT_EXECUTE):
+        return
+    if not any(rule(by, step.requires) for rule in _rules):
+        raise Denied(
+            f"A task for agents needs the permission {Permission.AGENT_EXECUTE.value}: by a role, or on each agent "
+            "whose labels meet what it requires (`agent: {requires: [...]}`), and there must be one."
+        )
 
 
 def _workflow_of(user: User) -> Workflow:

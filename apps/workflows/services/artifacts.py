@@ -55,7 +55,10 @@ def keep(execution: UUID, task: UUID, fence: int, left: Sequence[Left]) -> list[
     size = sum(file.size for file in left)
     _within_quota(execution, size)
     try:
-        rows = [(file, blobs.keep(file.source)) for file in left]
+        measured = [blobs.measure(file.source) for file in left]
+        added = blobs.missing(measured)
+        _within_all(added)
+        rows = [(file, blobs.keep(file.source, one)) for file, one in zip(left, measured, strict=True)]
     except OSError as error:
         raise _told(error) from error
     with transaction.atomic():
@@ -65,6 +68,8 @@ def keep(execution: UUID, task: UUID, fence: int, left: Sequence[Left]) -> list[
         if not held.exists():
             raise Conflict(f"attempt {fence} no longer holds its lease", code="stale_attempt")
         _within_quota(execution, size)
+        if added:
+            _within_all(0)  # by now they are among all
         now = database_now()
         taken = set(Artifact.objects.filter(task=task, fence=fence).values_list("name", flat=True))
         return Artifact.objects.bulk_create(
@@ -103,8 +108,11 @@ def _within_quota(execution: UUID, size: int) -> None:
             f"this adds {size:,}",
             code="artifacts_too_large",
         )
+
+
+def _within_all(added: int) -> None:
     whole = settings.ENV.ARTIFACT_TOTAL_BYTES
-    if whole and blobs.total() + size > whole:
+    if whole and blobs.total() + added > whole:
         raise Full(
             f"all artifacts together may have {whole:,} bytes (ARTIFACT_TOTAL_BYTES): delete executions, shorten "
             "RETENTION_DAYS, or raise it",

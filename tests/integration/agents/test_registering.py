@@ -8,7 +8,9 @@ from apps.accounts.audit.models import AuditEntry
 from apps.accounts.models import ApiToken, Role
 from apps.accounts.models import Permission as PermissionRow
 from apps.accounts.permissions import Permission
+from apps.agents import services
 from apps.agents.models import Agent
+from apps.workflows.models import Workflow
 from apps.workflows.services.ledger import lanes
 
 pytestmark = pytest.mark.django_db
@@ -96,7 +98,7 @@ def test_sharing_and_what_decided(make_agent, make_user, client_of):
     assert explained["given_by"] == [{"kind": "grant", "name": friend.username}]
     assert mine.get(asked).data["given_by"] == [{"kind": "ownership", "name": boss.username}]
     assert (
-        mine.put(f"{path}/grants", {"user": friend.username, "permissions": ["execute"]}, format="json").status_code
+        mine.put(f"{path}/grants", {"user": friend.username, "permissions": ["create"]}, format="json").status_code
         == 400
     )
     assert mine.delete(f"{path}/grants?user={friend.username}").status_code == 204
@@ -148,6 +150,39 @@ def test_a_task_for_agents_needs_the_right_to_direct_one(make_user, client_of):
     role.permissions.add(PermissionRow.objects.get(code="agent:execute"))
     fresh = client_of(type(maker).objects.get(pk=maker.pk))
     assert fresh.post("/tasks", body, format="json").status_code == 202
+
+
+def test_whoever_was_granted_it_on_an_agent_directs_tasks_to_that_one(make_agent, make_user, client_of):
+    boss, friend = make_user(), make_user()
+    maker = Role.objects.create(name="makers")
+    maker.permissions.add(PermissionRow.objects.get(code="task:create"))
+    for user in (boss, friend):
+        user.roles.add(maker)
+    one, other = make_agent(by=boss, labels={"kind": "writer"}), make_agent(by=make_user(), labels={"kind": "reviewer"})
+    writer = {"agent": {"requires": ["kind == writer"]}}
+    body = {"user": friend.username, "permissions": ["execute"]}
+
+    def asked(user, step):
+        return client_of(type(user).objects.get(pk=user.pk)).post("/tasks", step, format="json").status_code
+
+    assert asked(boss, writer) == 202  # it is his own
+    assert asked(friend, writer) == 403
+    assert client_of(boss).put(f"/agents/{one.agent.pk}/grants", body, format="json").data["permissions"] == ["execute"]
+    lanes.forget()
+    assert asked(friend, writer) == 202
+    assert len(one.claim()) == 1
+    explained = client_of(boss).get(f"/auth/explain?permission=agent:execute&object={one.agent.pk}").data
+    assert explained["given_by"] == [{"kind": "ownership", "name": boss.username}]
+    # Not where somebody else's could take it, or where nobody's can yet; a broken one is told as such.
+    assert [asked(friend, {"agent": {"requires": needs}}) for needs in ([], ["kind == reviewer"], ["gpu"])] == [403] * 3
+    assert asked(friend, {"agent": {"requires": ["kind = writer"]}}) == 400
+    services.change(other.agent, {"labels": {"kind": "writer"}})
+    assert asked(friend, writer) == 403
+    services.change(other.agent, {"disabled": True})
+    assert asked(friend, writer) == 202
+    assert not Workflow.objects.filter(owner=friend).exclude(kind=Workflow.Kind.TASKS).exists()
+    client_of(boss).delete(f"/agents/{one.agent.pk}/grants?user={friend.username}")
+    assert asked(friend, writer) == 403
 
 
 def test_plan_and_why_say_what_is_missing(make_agent, make_workflow, make_user, client_of):

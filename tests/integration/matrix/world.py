@@ -23,7 +23,7 @@ DEFINITION = {
     "steps": [{"id": "ask", "approval": {"allow_requester": True}}, {"id": "do", "python": "builtin.noop"}],
     "circuit_breaker": "warehouse",
 }
-AGENT_GRANTS = ("agent:read", "agent:update", "agent:delete")
+AGENT_GRANTS = ("agent:read", "agent:update", "agent:execute", "agent:delete")
 GRANTS = ("workflow:read", "workflow:update", "workflow:delete", "workflow:execute")
 
 

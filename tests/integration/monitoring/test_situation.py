@@ -8,7 +8,8 @@ from django.core.management import call_command
 
 from apps.core.clock import database_now
 from apps.monitoring import situation
-from apps.monitoring.models import Notice
+from apps.monitoring.alerts.texts import fingerprint
+from apps.monitoring.models import Notice, Silence
 from apps.workflows.models import Execution, Figure, Performer
 from apps.workflows.services import executions
 from tests.integration.conftest import noop
@@ -77,6 +78,39 @@ def test_an_alertmanager_that_does_not_answer_is_told(worker, settings):
     status, text = said()
     assert status == 1
     assert "alerts: the Alertmanager does not answer: no connection" in text
+
+
+def test_what_is_silenced_does_not_burn(worker):
+    burn("warning"), burn("critical")
+    now = database_now()
+    matchers = [{"name": "severity", "value": "critical", "is_regex": False, "is_equal": True}]
+    Silence.objects.create(matchers=matchers, comment="c", starts_at=now, ends_at=now + timedelta(hours=1))
+    assert [one.severity for one in situation.now().burning] == ["warning"]
+
+
+def theirs(name, state, **labels):
+    return {"labels": {"alertname": name, "platform_url": "http://p", **labels}, "status": {"state": state},
+            "annotations": {"summary": "theirs"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "names"), [("", ["DiskLow", "Elsewhere", "Mine"]), ("http://p", ["DiskLow", "Elsewhere"])]
+)
+def test_what_the_alertmanager_says_counts(prometheus, names, worker, settings, monkeypatch):
+    settings.ENV = settings.ENV.model_copy(update={"ALERTMANAGER_URL": "http://a", "PROMETHEUS_URL": prometheus})
+    now = database_now()
+    for name in ("DiskLow", "Quiet", "Mine"):
+        labels = {"alertname": name, "severity": "critical"}
+        Notice.objects.create(
+            fingerprint=fingerprint(labels), name=name, labels=labels, annotations={"summary": "ours"}, value=1.0,
+            starts_at=now, seen_at=now,
+        )  # fmt: skip
+    told = [theirs("DiskLow", "active", severity="critical"), theirs("Quiet", "suppressed", severity="critical"),
+            theirs("Elsewhere", "active", severity="page"), theirs("Watchdog", "active", severity="none")]  # fmt: skip
+    monkeypatch.setattr(situation.upstream, "alerts", lambda: told)
+    burning = {one.name: one.summary for one in situation.now().burning}
+    assert sorted(burning) == names
+    assert burning["DiskLow"] == "theirs"
 
 
 def test_the_page_shows_it_to_those_who_may_monitor(reader, outsider, worker):

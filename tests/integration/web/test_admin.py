@@ -4,7 +4,7 @@ import pytest
 from django.contrib import admin
 
 from apps.accounts.admin_base import PermissionModelAdmin
-from apps.workflows.admin import GrantAdmin
+from apps.workflows.admin_grants import GrantAdmin
 from apps.workflows.engine.states import Status
 from apps.workflows.models import CircuitBreaker, Execution, Receiver, Task, Webhook
 from apps.workflows.services import executions

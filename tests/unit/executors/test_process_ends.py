@@ -21,6 +21,7 @@ GRANDCHILDREN = {
     "in its group": "sleep 300 & echo $! >> $PIDS",
     "in a session of its own": "setsid -f sh -c 'echo $$ >> $PIDS; exec sleep 300'",
     "orphaned in a session of its own": "(setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' &)",
+    "orphaned without its environment": "(setsid env -i PIDS=$PIDS sh -c 'echo $$ >> $PIDS; exec sleep 300' &)",
     "without its environment": "setsid env -i PIDS=$PIDS sh -c 'echo $$ >> $PIDS; exec sleep 300' &",
     "without its environment and deaf": "setsid env -i PIDS=$PIDS sh -c "
     "'trap \"\" TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
@@ -72,7 +73,7 @@ async def test_a27_a_cancel_ends_every_grandchild(executor, sink, tmp_path, how)
     assert not list(tmp_path.rglob("command*"))
 
 
-@pytest.mark.parametrize("how", [how for how in GRANDCHILDREN if "environment" not in how])
+@pytest.mark.parametrize("how", GRANDCHILDREN)
 async def test_a27_a_normal_end_leaves_nothing_behind(executor, sink, tmp_path, how):
     pids = tmp_path / "pids"
     command = f"{GRANDCHILDREN[how]}\nuntil [ -s $PIDS ]; do sleep 0.01; done; echo done"
@@ -164,11 +165,12 @@ asyncio.run(ProcessExecutor(options, Guard(options.work_dir)).run(process_call(c
 @pytest.mark.skipif(sys.platform != "linux", reason="needs setpriv and /proc")
 async def test_a27_a_worker_that_is_killed_takes_its_commands_with_it(tmp_path):
     pids = tmp_path / "pids"
-    command = "echo $$ >> $PIDS; setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' & sleep 300"
+    hidden = GRANDCHILDREN["orphaned without its environment"]
+    command = f"echo $$ >> $PIDS; setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' & {hidden}; sleep 300"
     root = str(Path(__file__).parents[3])
     text = WORKER.format(root=root, work=str(tmp_path / "work"), command=command, pids=str(pids))
     worker = subprocess.Popen([sys.executable, "-c", text], cwd=root)
-    started = await written(pids, 2)
+    started = await written(pids, 3)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     for _ in range(200):

@@ -219,10 +219,18 @@ async def test_what_an_administrator_shows_it_can_read(perform, tmp_path_factory
     assert (await perform(["cat", str(tools / "list.txt")], sandbox_read=(str(tools),))).outputs["stdout"] == "shown"
 
 
-@pytest.mark.parametrize("path", ["relative", "/", "{data}", "{data}/work/x"])
+@pytest.mark.parametrize(
+    "path",
+    ["relative", "/", "{data}", "{data}/work/x", "{data}/db.sqlite3", "{data}/keys/..", "{link}", "/proc", "/proc/1"],
+)
 def test_the_servers_own_data_cannot_be_shown(tmp_path, path):
+    data, link = tmp_path / "data", tmp_path / "link"
+    data.mkdir()
+    link.symlink_to(data)
+    options = {"work_dir": data / "work", "data_dir": data}
     with pytest.raises(Invalid, match="PROCESS_SANDBOX_READ"):
-        Options(work_dir=tmp_path / "work", sandbox_read=(path.format(data=tmp_path),))
+        Options(**options, sandbox_read=(path.format(data=data, link=link),))
+    assert Options(**options, sandbox_read=(str(tmp_path / "tools"),))
 
 
 async def test_where_no_sandbox_can_be_built_nothing_runs_and_it_is_said_why(perform, monkeypatch, tmp_path):

@@ -2,10 +2,14 @@
 
 import asyncio
 import re
+from dataclasses import replace
+from secrets import token_hex
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from apps.executors.container import ContainerExecutor
 
 
 async def test_standard_input_variables_and_the_last_line(runner, sink):
@@ -75,6 +79,21 @@ async def test_nothing_outside_of_the_roots_is_mounted(runner, volumes, source):
     assert "VOLUME_ROOTS" in error.message
 
 
+@pytest.mark.parametrize("source", ["{}/ours", "{}/ours/db.sqlite3", "{}", "{}/link"])
+async def test_a27_what_holds_the_servers_own_data_is_not_mounted_though_beneath_a_root(runner, volumes, source):
+    (volumes / "ours").mkdir()
+    (volumes / "ours" / "db.sqlite3").write_text("everybody's")
+    (volumes / "link").symlink_to(volumes / "ours")
+    (volumes / "theirs").mkdir()
+    runner.executor = ContainerExecutor(replace(runner.options, data_dir=volumes / "ours"))
+    given = [{"source": source.format(volumes), "target": "/data"}]
+    error = (await runner.run("ls", "/data", volumes=given)).error
+    assert (error.type, error.retryable) == ("refused", False)
+    assert "the server's own data" in error.message
+    beside = [{"source": f"{volumes}/theirs", "target": "/data"}]
+    assert (await runner.run("ls", "/data", volumes=beside, attempt=2)).error is None, "the control"
+
+
 async def test_a_volume_that_is_not_there(runner, volumes):
     error = (await runner.run("ls", volumes=[{"source": f"{volumes}/none", "target": "/data"}])).error
     assert (error.type, error.retryable) == ("invalid", False)
@@ -113,22 +132,51 @@ async def test_the_trace_goes_on_inside(runner):
     assert re.search(rf"^TRACEPARENT=00-{0xABC:032x}-[0-9a-f]{{16}}-01$", output, re.MULTILINE)
 
 
-async def test_a_cancel_ends_it(runner):
-    step = asyncio.create_task(runner.sh("trap '' TERM; echo begun; sleep 1000"))
-    before = await runner.until(runner.left)
-    assert len(before) == 1
-    await asyncio.sleep(0.5)
+BEATS = "trap '' TERM; while :; do echo . >> /cache/beats; sleep 0.1 & wait; done"
+
+
+async def begun(runner, step, caches):
+    """Wait until the command writes: by another step, for a real engine shows no processes."""
+    looked = await runner.sh("until [ -s /cache/beats ]; do sleep 0.1; done", caches=caches, attempt=2)
+    assert looked.error is None
+    assert not step.done()
+
+
+async def has_ended(runner, caches):
+    """Nothing writes any more, and nothing is left of it where that can be seen."""
+    script = "a=$(wc -c < /cache/beats); sleep 2; echo $a $(wc -c < /cache/beats)"
+    before, after = (await runner.sh(script, caches=caches, attempt=3)).outputs["stdout"].split()
+    assert before == after
+    await runner.until(lambda: not runner.left())
+
+
+@pytest.fixture
+def beats():
+    return [{"name": f"beats-{token_hex(4)}", "target": "/cache"}]  # an engine keeps what it has over many runs
+
+
+async def test_a_cancel_ends_it(runner, beats):
+    step = asyncio.create_task(runner.sh(BEATS, caches=beats))
+    await begun(runner, step, beats)
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
         await step
-    await runner.until(lambda: not runner.left())
+    await has_ended(runner, beats)
 
 
-async def test_a_deadline_ends_it(runner):
+async def test_a_deadline_ends_it(runner, beats):
+    deadline = asyncio.timeout(None)
+
+    async def within():
+        async with deadline:
+            await runner.sh(f"({BEATS}) & ({BEATS}) & wait", caches=beats)
+
+    step = asyncio.create_task(within())
+    await begun(runner, step, beats)
+    deadline.reschedule(asyncio.get_running_loop().time())
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(3):
-            await runner.sh("sleep 1000 & sleep 1000 & sleep 1000")
-    await runner.until(lambda: not runner.left())
+        await step
+    await has_ended(runner, beats)
 
 
 async def test_a27_no_shell_reads_the_words_of_a_command(runner):
