@@ -73,7 +73,7 @@ class Listener:
 
 
 def listen(*topics: str) -> Listener:
-    """A listener to `topics` on this installation's database."""
+    """A listener to `topics` on this installation's database. Raises Django's OperationalError where it is away."""
     return _SocketListener(topics) if connection.vendor == "sqlite" else _NotifyListener(topics)
 
 
@@ -155,7 +155,8 @@ def _connect() -> Any:
 
     params = connection.get_connection_params()
     wanted = {key: params[key] for key in ("dbname", "host", "port", "user", "password", "sslmode") if params.get(key)}
-    return psycopg.connect(**wanted, autocommit=True, connect_timeout=5)
+    with connection.wrap_database_errors:
+        return psycopg.connect(**wanted, autocommit=True, connect_timeout=5)
 
 
 class _SendingBell:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from apps.workflows.models import OutcomeTotal, Workflow
 from apps.workflows.selectors import statistics
-from apps.workflows.selectors.outcomes import ERROR_TYPES, Outcome, TotalRow, of_total
+from apps.workflows.selectors.outcomes import ERROR_TYPES, Heir, Outcome, TotalRow, of_total
 from apps.workflows.selectors.statistics import BOUNDS, EXECUTION_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Registered, Tallies
 
 OTHER = "other"
@@ -67,6 +67,9 @@ class Labels:
         owning = {workflow for workflow, step in self._admitted if not step}
         self.owners = {one.id: one for one in workflows if one.kind not in SHARED and one.id in owning}
         self._shared = {one.id: SHARED[one.kind] for one in workflows if one.kind in SHARED}
+        self._shared |= {
+            Heir.TRACKER: SHARED[Workflow.Kind.TRACKER.value], Heir.TASKS: SHARED[Workflow.Kind.TASKS.value]
+        }  # fmt: skip
 
     def of_workflow(self, workflow: UUID) -> str:
         """The label of a workflow."""
@@ -120,7 +123,9 @@ class Sums:
 
     def count(self, what: str, outcome: Outcome, labels: Labels, sign: int = 1) -> None:
         """Take an outcome in (1), or out again (-1)."""
-        if what == What.EXECUTION:
+        if outcome.workflow_id == Heir.OWN and what != What.WAIT:
+            self._count_error(outcome, sign)
+        elif what == What.EXECUTION:
             label = labels.of_workflow(outcome.workflow_id)
             self.show_workflow(label)
             self.executions[label, outcome.status] += sign * outcome.count

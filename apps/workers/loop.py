@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from django.conf import settings as django
+from django.db import Error
 from django.utils.module_loading import import_string
 
 from apps.core import bell
@@ -26,6 +27,7 @@ from apps.workflows.services.ledger import ClaimedTask, LogLine, Report
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5  # how old a log line or a percentage may get before others see it
+LISTEN_AGAIN_SECONDS = 2.0
 DRAIN_SECONDS = 20.0
 MAX_LINE = 16_384  # characters of one log chunk
 MAX_MESSAGE = 1000
@@ -109,23 +111,20 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._draining.set)
-        listener = await asyncio.to_thread(bell.listen, "work")
-        self._loop.add_reader(listener.fileno(), self._heard, listener)
         self._ledger.start()
         for keeper in self._keepers:
             keeper.start()
-        flushing = asyncio.create_task(self._flush())
+        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._flush())]
         try:
             await self._draining.wait()
             self._ledger.claim_no_more()
             await asyncio.to_thread(self._ledger.claims_no_more.wait, DRAIN_SECONDS)
             await self._finish_or_give_back()
         finally:
-            flushing.cancel()
+            for task in beside:
+                task.cancel()
             for keeper in self._keepers:
                 keeper.end()
-            self._loop.remove_reader(listener.fileno())
-            listener.close()
             await self._executors.close()
             await self._given_secrets.close()
             self._ledger.end()
@@ -158,6 +157,26 @@ class Worker:
         if running.task and not running.stop_reason:
             running.stop_reason = reason
             running.task.cancel()
+
+    async def _listen(self) -> None:
+        """Hear the doorbell. Where the database is out of reach yet, the ledger, which polls, is the first to know."""
+        told = False
+        while True:
+            try:
+                listener = await asyncio.to_thread(bell.listen, "work")
+                break
+            except (Error, OSError) as error:
+                if not told:
+                    logger.warning("no doorbell can be heard, work is polled for: %s", type(error).__name__)
+                told = True
+                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+        self._loop.add_reader(listener.fileno(), self._heard, listener)
+        self._ledger.ring()  # what was rung until now was not heard
+        try:
+            await self._loop.create_future()
+        finally:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
 
     def _heard(self, listener: bell.Listener) -> None:
         before = listener.fileno()

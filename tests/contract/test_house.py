@@ -14,7 +14,7 @@ MAX_LINES = 400
 ENGINE_TABLES = {
     "Execution", "Task", "Event", "LogChunk", "Performer", "IdempotencyKey", "WorkflowVersion", "Workflow", "Lane",
     "RateLimit", "CachedResult", "Schedule", "Webhook", "Receiver", "Notification", "OutcomeTotal", "MetricLabel",
-    "Figure", "CircuitBreaker", "BreakerCall", "BreakerMove", "Artifact",
+    "GoneTotal", "Figure", "CircuitBreaker", "BreakerCall", "BreakerMove", "Artifact",
     "PastRun", "Experience", "StepWeights", "Prediction", "PredictionTotal",
 }  # fmt: skip
 WRITES = {

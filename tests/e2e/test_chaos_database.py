@@ -68,7 +68,9 @@ def all_end_well(client, caller):
         assert ended(client, execution, 120)["status"] == "completed"
 
 
-def test_a37_a_database_that_stops_at_once_costs_503s_and_nothing_else(tmp_path):
+@pytest.fixture(scope="module")
+def restartable(tmp_path_factory):
+    """A PostgreSQL server that may be stopped, and an installation on it."""
     try:
         private = postgres.server()
         server = private.__enter__()
@@ -78,30 +80,73 @@ def test_a37_a_database_that_stops_at_once_costs_503s_and_nothing_else(tmp_path)
         pytest.skip(str(missing))
     with contextlib.ExitStack() as stack:
         stack.push(private)
-        installation = Installation(tmp_path, server.url).start()
+        installation = Installation(tmp_path_factory.mktemp("restartable"), server.url).start()
         stack.callback(installation.kill)
-        client = installation.client()
-        assert client.post("/workflows", json={"name": "Restart", "steps": STEPS}).status_code == 201
-        caller = Caller(client)
-        caller.start()
-        recoveries = []
-        for _ in range(ROUNDS):
-            before = len(caller.acknowledged)
-            until(lambda before=before: len(caller.acknowledged) > before + 5, 60)
-            server.stop(signal.SIGQUIT)
-            time.sleep(1.0)
-            server.start()
-            back = time.monotonic()
-            until(lambda back=back: caller.first_good_since(back), 60)
-            recoveries.append(caller.first_good_since(back) - back)
-        caller.end()
-        statuses = Counter(status for _, status in caller.answers)
-        print(f"answers {dict(statuses)}; recovered in {[round(seconds, 2) for seconds in recoveries]} s")
-        assert set(statuses) == {202, 503}, statuses
-        assert max(recoveries) <= RECOVERED_WITHIN
-        all_end_well(client, caller)
-        whole(installation)
+        yield server, installation
         installation.stop()
+
+
+def test_a37_a_database_that_stops_at_once_costs_503s_and_nothing_else(restartable):
+    server, installation = restartable
+    client = installation.client()
+    assert client.post("/workflows", json={"name": "Restart", "steps": STEPS}).status_code == 201
+    caller = Caller(client)
+    caller.start()
+    recoveries = []
+    for _ in range(ROUNDS):
+        before = len(caller.acknowledged)
+        until(lambda before=before: len(caller.acknowledged) > before + 5, 60)
+        server.stop(signal.SIGQUIT)
+        time.sleep(1.0)
+        server.start()
+        back = time.monotonic()
+        until(lambda back=back: caller.first_good_since(back), 60)
+        recoveries.append(caller.first_good_since(back) - back)
+    caller.end()
+    statuses = Counter(status for _, status in caller.answers)
+    print(f"answers {dict(statuses)}; recovered in {[round(seconds, 2) for seconds in recoveries]} s")
+    assert set(statuses) == {202, 503}, statuses
+    assert max(recoveries) <= RECOVERED_WITHIN
+    all_end_well(client, caller)
+    whole(installation)
+
+
+def test_a37_what_begins_while_the_database_is_away_waits_for_it(restartable):
+    server, installation = restartable
+    client = installation.client()
+    answer = client.post("/workflows", json={"name": "Restart", "steps": STEPS})
+    assert answer.status_code in (201, 409)
+
+    def children():
+        return {process.pid for process in installation.processes() if {"server", "worker"} & set(process.cmdline())}
+
+    before = children()
+    server.stop(signal.SIGQUIT)
+    try:
+        for process in installation.processes():
+            if process.pid in before:
+                process.kill()
+        until(lambda: len(children() - before) == len(before), 30)
+        begun = children()
+        until(lambda: answered(client, "/monitoring/health/live") == 200, 60)
+        ready = client.get("/monitoring/health/ready")
+        assert ready.status_code == 503, ready.text
+        assert answered(client, "/workflows") == 503
+        time.sleep(2.5)  # longer than a worker tries once
+    finally:
+        server.start()
+    until(lambda: answered(client, "/monitoring/health/ready") == 200, 60)
+    started = client.post("/workflows/restart/execute", json={})
+    assert started.status_code == 202, started.text
+    assert ended(client, started.json()["execution_id"], 60)["status"] == "completed"
+    assert children() == begun, "nobody gave up and was started once more"
+
+
+def answered(client, path):
+    try:
+        return client.get(path).status_code
+    except httpx.HTTPError:
+        return None
 
 
 def test_a37_what_a_killed_server_had_acknowledged_is_there(installation):

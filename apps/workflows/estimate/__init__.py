@@ -1,8 +1,8 @@
 """How long something will still take: how its past runs went, simulation through its graph, calibrated intervals.
 
-Pure: no Django, clock, settings or I/O; a neighbour of `engine`, and neither knows the other. All times are in
-seconds from the start of a run. Chance comes from a seed: the same question has the same answer. The method and its
-sources are in docs/estimates.md.
+Pure: no Django, clock, settings or I/O (but for `__main__`, which learns for another process); a neighbour of
+`engine`, and neither knows the other. All times are in seconds from the start of a run. Chance comes from a seed: the
+same question has the same answer. The method and its sources are in docs/estimates.md.
 """
 
 from apps.workflows.estimate.answer import Estimate, estimate, learn

@@ -46,10 +46,12 @@ def _given(profile: Profile, now: Situation, calibration: Calibration, *, seed: 
     return calibration.answer(said, now.elapsed / max(1e-9, now.elapsed + middle), least=floor_of(profile))
 
 
-def learn(shape: Shape, before: Sequence[Run], ended: Run, calibration: Calibration, *, slots: int = SLOTS) -> None:
-    """Judge a run that has ended by those before it, and have the calibration remember how that went."""
+def learn(
+    shape: Shape, before: Sequence[Run], ended: Run, calibration: Calibration, *, slots: int = SLOTS
+) -> Calibration:
+    """Judge a run that has ended by those before it; gives the calibration, which remembers how that went."""
     if not before:
-        return
+        return calibration
     profile = profile_of(shape, before)
     least = floor_of(profile)
     judged = []
@@ -59,3 +61,4 @@ def learn(shape: Shape, before: Sequence[Run], ended: Run, calibration: Calibrat
         middle = (said.get("monte_carlo") or next(iter(said.values()))).seconds
         judged.append((moment / max(1e-9, moment + middle), max(least, ended.seconds - moment), said))
     calibration.take(judged, least=least)
+    return calibration

@@ -2,7 +2,7 @@
 
 from apps.workflows.models.artifacts import Artifact
 from apps.workflows.models.breakers import BreakerCall, BreakerMove, CircuitBreaker
-from apps.workflows.models.counted import Figure, MetricLabel, OutcomeTotal
+from apps.workflows.models.counted import Figure, GoneTotal, MetricLabel, OutcomeTotal
 from apps.workflows.models.estimates import Experience, PastRun, Prediction, PredictionTotal, StepWeights
 from apps.workflows.models.executions import Event, Execution, LogChunk, Task, Trigger
 from apps.workflows.models.limits import CachedResult, RateLimit
@@ -28,6 +28,7 @@ __all__ = [
     "Execution",
     "Experience",
     "Figure",
+    "GoneTotal",
     "IdempotencyKey",
     "Lane",
     "LogChunk",

@@ -40,6 +40,32 @@ class OutcomeTotal(models.Model):
         return f"{self.workflow_id} {self.what} {self.step_id} {self.status} {self.error_type}"
 
 
+class GoneTotal(models.Model):
+    """What stays of the totals of deleted workflows, in series that others share: a counter that fell would seem reset.
+
+    As `OutcomeTotal`; `heir` says under which label it is counted (`Heir` of the selectors).
+    """
+
+    pk = models.CompositePrimaryKey("heir", "what", "step_id", "status", "error_type")
+    heir = models.UUIDField()
+    what = models.CharField(max_length=9, choices=OutcomeTotal.What.choices)
+    step_id = models.CharField(max_length=110, blank=True)
+    status = models.CharField(max_length=11, blank=True)
+    error_type = models.CharField(max_length=20, blank=True)
+    count = models.BigIntegerField(default=0)
+    retries = models.BigIntegerField(default=0)
+    microseconds = models.BigIntegerField(default=0)
+    buckets = models.JSONField(default=dict)
+
+    objects = models.Manager["GoneTotal"]()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.heir} {self.what} {self.step_id} {self.status} {self.error_type}"
+
+
 class MetricLabel(models.Model):
     """A workflow, or (with `step_id`) one of its steps, whose metrics have a label of their own.
 

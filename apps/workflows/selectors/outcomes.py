@@ -21,6 +21,16 @@ ERROR_TYPES: tuple[str, ...] = (
 UNKNOWN = "?"
 """How a row keeps an error without a type, or of one that is not in the list."""
 
+
+class Heir:
+    """Ids that no workflow has: in their names deleted workflows are counted on, each under the label that it had.
+
+    Of one with a label of its own only what carries no workflow's label stays: errors, and waits in line.
+    """
+
+    OWN, OTHER, TRACKER, TASKS = (UUID(int=number) for number in range(1, 5))
+
+
 TotalRow = tuple[str, str, str, str, int, int, int, int, str]
 """A row of `OutcomeTotal` as the database has it: workflow, step, status, error type, count, -1, microseconds, retries,
 buckets as JSON. Rows that are equal say the same: what did not change needs not be worked out again."""

@@ -121,7 +121,7 @@ def tallies(what: OutcomeTotal.What) -> Tallies:
 
     Both parts come by one statement: between two of them rows could go from here to there, and a counter would fall.
     """
-    found = _asked(what, " AND NOT x.counted", f" UNION ALL {_TOTALS}", [what])
+    found = _asked(what, " AND NOT x.counted", f" UNION ALL {_TOTALS}", [what, what])
     return Tallies(
         counted=[_outcome(row) for row in found if row[5] >= 0],
         totals=[row for row in found if row[5] < 0],
@@ -171,8 +171,11 @@ def _tasks(which: str) -> str:
     return f"workflows_execution x CROSS JOIN LATERAL ({inner}) t WHERE TRUE"
 
 
-_TOTALS = """SELECT CAST(workflow_id AS text), step_id, status, error_type, count, -1, microseconds, retries,
-    CAST(buckets AS text) FROM workflows_outcometotal WHERE what = %s"""
+_TOTALS = " UNION ALL ".join(
+    f"""SELECT CAST({whose} AS text), step_id, status, error_type, count, -1, microseconds, retries,
+    CAST(buckets AS text) FROM {table} WHERE what = %s"""  # noqa: S608 (constants)
+    for whose, table in (("workflow_id", "workflows_outcometotal"), ("heir", "workflows_gonetotal"))
+)
 
 
 def _asked(what: OutcomeTotal.What, which: str, also: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

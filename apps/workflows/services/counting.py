@@ -11,14 +11,15 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import F
 
-from apps.workflows.models import Execution, Figure, OutcomeTotal, Workflow
-from apps.workflows.selectors.outcomes import Kept, to_keep
+from apps.workflows.models import Execution, Figure, GoneTotal, MetricLabel, OutcomeTotal, Workflow
+from apps.workflows.selectors.outcomes import Heir, Kept, to_keep
 from apps.workflows.selectors.statistics import BOUNDS, EXECUTION_OUTCOMES, outcomes
 
 AT_ONCE = 200  # executions in one transaction
 TASKS_AT_ONCE = 20_000  # of them, unless a single execution has more
 _LOCK = 0x636F756E74  # of PostgreSQL's advisory locks; SQLite has one writer anyway
 
+_HEIRS = {Workflow.Kind.TRACKER.value: Heir.TRACKER, Workflow.Kind.TASKS.value: Heir.TASKS}
 WORKERS_LOST, SCHEDULES_MISSED, SCHEDULER_TICK = "workers_lost", "schedules_missed", "scheduler_tick"
 """Names of figures."""
 
@@ -62,9 +63,7 @@ def mark(executions: Sequence[UUID]) -> None:
 
 def _add(more: Sequence[tuple[str, Kept]]) -> None:
     """Add to the totals, one transaction after the other: two who read the same total must not both write it."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    _alone()
     kept = {(what, *one.key): one for what, one in more}
     rows = OutcomeTotal.objects.filter(workflow__in={one.workflow_id for one in kept.values()})
     new = dict(kept)
@@ -92,6 +91,60 @@ def _add(more: Sequence[tuple[str, Kept]]) -> None:
                 for key, one in changed
             ],
         )
+
+
+def bequeath(workflow: Workflow) -> None:
+    """Let what was counted of a workflow, all of whose executions have ended, stay in the series that others share.
+
+    In the transaction that deletes the workflow, and whoever reads sees both: such a counter never falls.
+    """
+    uncounted = Execution.objects.filter(workflow=workflow, counted=False).select_for_update(no_key=True).order_by("pk")
+    found = list(uncounted.values_list("pk", flat=True))
+    for place in range(0, len(found), AT_ONCE):
+        mark(found[place : place + AT_ONCE])
+    own = set(MetricLabel.objects.filter(workflow=workflow).values_list("step_id", flat=True))
+    left: dict[tuple[str, UUID, str, str, str], Kept] = {}
+    for row in OutcomeTotal.objects.filter(workflow=workflow):
+        is_wait = row.what == OutcomeTotal.What.WAIT
+        heir = _HEIRS.get(workflow.kind, Heir.OTHER)
+        if heir == Heir.OTHER and "" in own and (row.what == OutcomeTotal.What.EXECUTION or row.step_id in own):
+            heir = Heir.OWN
+            if not row.error_type:
+                continue
+        kept = Kept(
+            workflow_id=Heir.OWN if is_wait else heir, step_id=row.step_id if is_wait else "", status=row.status,
+            error_type=row.error_type, count=row.count, retries=row.retries, microseconds=row.microseconds,
+            buckets=dict(row.buckets),
+        )  # fmt: skip
+        key = (row.what, *kept.key)
+        if key in left:
+            left[key].add(kept)
+        else:
+            left[key] = kept
+    OutcomeTotal.objects.filter(workflow=workflow).delete()
+    _alone()
+    for (what, *_), kept in left.items():
+        of = GoneTotal.objects.filter(
+            heir=kept.workflow_id, what=what, step_id=kept.step_id, status=kept.status, error_type=kept.error_type
+        )
+        if (before := of.first()) is not None:
+            kept.add(Kept(
+                workflow_id=kept.workflow_id, step_id="", status="", error_type="", count=before.count,
+                retries=before.retries, microseconds=before.microseconds, buckets=before.buckets,
+            ))  # fmt: skip
+            of.update(count=kept.count, retries=kept.retries, microseconds=kept.microseconds, buckets=kept.buckets)
+            continue
+        GoneTotal.objects.create(
+            heir=kept.workflow_id, what=what, step_id=kept.step_id, status=kept.status, error_type=kept.error_type,
+            count=kept.count, retries=kept.retries, microseconds=kept.microseconds, buckets=kept.buckets,
+        )  # fmt: skip
+
+
+def _alone() -> None:
+    """Until the transaction ends nobody else adds to totals."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def _uuid(key: UUID) -> str | UUID:

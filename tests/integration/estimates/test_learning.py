@@ -21,8 +21,9 @@ from apps.workflows.selectors.estimates import history
 from apps.workflows.selectors.estimates import weights as known_weights
 from apps.workflows.selectors.estimates.outcomes import outcomes
 from apps.workflows.services import executions
-from apps.workflows.services.estimates import settle
+from apps.workflows.services.estimates import folding, settle
 from apps.workflows.services.estimates.folding import Folder, fold
+from apps.workflows.services.estimates.learner import Learner
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import accepted, check_rows, claim, done, drive, failed
 
@@ -121,6 +122,20 @@ def test_a_folder_finds_what_has_ended_and_rests(workflow, past):
     assert len(rests) == 1
     folder.fold_due()
     assert Experience.objects.get(workflow=workflow).number == 2
+
+
+def test_what_takes_long_is_computed_by_another_process(workflow, past, monkeypatch):
+    past(workflow, {"a": 10, "b": 30}, {"a": 11, "b": 31}, learnt=False)
+    asked = []
+
+    class Watched(Learner):
+        def __call__(self, *values, **named):
+            asked.append(super().__call__(*values, **named))
+            return asked[-1]
+
+    monkeypatch.setattr(folding, "Learner", Watched)
+    Folder(rest=lambda seconds: None).fold_due()
+    assert [calibration.runs for calibration in asked] == [0, 1]
 
 
 # --- percentages ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import random
+import re
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -14,12 +15,12 @@ from django.db import connection
 from apps.core.clock import database_now
 from apps.monitoring import facts
 from apps.monitoring.sums import Labels
-from apps.workflows.models import Execution, Figure, MetricLabel, OutcomeTotal, Performer, Task
+from apps.workflows.models import Execution, Figure, MetricLabel, OutcomeTotal, Performer, Task, Workflow
 from apps.workflows.selectors import statistics
 from apps.workflows.selectors.outcomes import Outcome, to_keep
 from apps.workflows.services import counting, executions, labels, leases, retention, workflows
 from tests.integration.conftest import noop
-from tests.integration.monitoring.rows import make_execution, make_workflow
+from tests.integration.monitoring.rows import START, make_execution, make_workflow
 from tests.integration.workflows.driver import claim, drive
 from tests.integration.workflows.test_retention import a_world, metrics
 
@@ -95,6 +96,37 @@ def test_counters_equal_the_rows_through_counting_kills_and_pruning(seed, monkey
     retention.run(database_now())
     assert metrics() == before
     assert said() == expected
+
+
+def said_lines():
+    """Every sample that is not 0."""
+    return {line for line in metrics().splitlines() if not line.endswith(" 0.0")}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_counter_that_others_share_falls_when_a_workflow_is_deleted(seed, monkeypatch):
+    """It would seem reset, and `increase()` take all that is left for new: a spike of errors that never were."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(labels, "MAX_WORKFLOWS", 2)
+    monkeypatch.setattr(labels, "MAX_STEPS", 3)
+    a_world(seed)
+    Execution.objects.exclude(status__in=TERMINAL).delete()
+    for kind in ("workflow", "workflow", "tracker", "tasks"):
+        failed = {"step_id": "a", "status": "failed", "failures": 2, "queued_at": START, "error": {"type": "exit_code"}}
+        late = {**failed, "step_id": "z", "status": "timed_out", "error": {"type": "odd"}}
+        made = make_workflow(f"{kind}-{Workflow.objects.count()}", "a", "b", "c", "z", kind=kind)
+        make_execution(made, "failed", tasks=[failed, late], error={"type": "timeout"})
+    counting.count_ended()
+    gone = list(Workflow.objects.order_by("pk"))
+    chance.shuffle(gone)
+    assert {'workflow_id="other"', 'workflow_id="tracker"'} <= set(re.findall(r'workflow_id="[^"]+"', metrics()))
+    for workflow in gone:
+        if chance.random() < 0.5 and (more := workflow.executions.first()):
+            make_execution(more.workflow, "completed", tasks=[{"step_id": "a", "status": "completed"}])  # not counted
+        own, before = f'workflow_id="{workflow.slug}"', said_lines()
+        workflows.delete(workflow)
+        assert said_lines() == {line for line in before if own not in line}
+    assert not Workflow.objects.exists()
 
 
 def test_what_is_counted_is_never_looked_at_again(django_assert_num_queries):

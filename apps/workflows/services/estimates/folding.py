@@ -1,5 +1,7 @@
 """Learns from executions that have ended: a little of the time, in a thread of its own, never in anybody's turn.
 
+The thread reads and writes; what takes long is computed by another process.
+
 What is computed is computed outside of any transaction, from rows that do not change any more. It is written where
 nobody has learnt of the same workflow meanwhile (`Experience.number`); who comes second has worked for nothing, and
 nothing is learnt twice. A workflow whose executions end faster than they can be learnt from is known by a sample of
@@ -23,6 +25,7 @@ from apps.workflows.models import Execution, Experience, PastRun, StepWeights, W
 from apps.workflows.selectors.estimates import history
 from apps.workflows.selectors.estimates.situation import slots_for
 from apps.workflows.selectors.estimates.weights import AHEAD_MS, newest
+from apps.workflows.services.estimates.learner import Learner
 from apps.workflows.services.estimates.settling import settle
 
 LOOK_SECONDS = 5.0
@@ -33,6 +36,8 @@ MOST_ENDS = 2_000  # that are looked at each time: the workflows of the newest a
 MOST_RUNS = 4  # of one workflow at a time
 FIRST_RUNS = 20  # of a workflow of which nothing was learnt before
 WEIGHTS_EVERY = timedelta(minutes=10)
+
+Learn = Callable[..., Calibration]
 
 
 @dataclass(slots=True)
@@ -50,13 +55,14 @@ class Folder:
         since = self.looked_until - LATE if self.looked_until else now - LOOK_BACK
         ended = Execution.objects.filter(finished_at__gte=since, finished_at__lte=now, status=Status.COMPLETED)
         rows = ended.order_by("-finished_at").values_list("workflow", flat=True)[:MOST_ENDS]
-        for workflow in dict.fromkeys(rows):
-            if stopping is not None and stopping.is_set():
-                break
-            spent = time.monotonic()
-            fold(workflow)
-            # Others want the processor, and this thread is in no hurry.
-            self.rest(min(2.0, (time.monotonic() - spent) / 2))
+        with Learner() as learner:
+            for workflow in dict.fromkeys(rows):
+                if stopping is not None and stopping.is_set():
+                    break
+                spent = time.monotonic()
+                fold(workflow, learner)
+                # Others want the processor, and this thread is in no hurry.
+                self.rest(min(2.0, (time.monotonic() - spent) / 2))
         self.looked_until = now
         spent = time.monotonic() - began
         return database_now() + timedelta(seconds=max(LOOK_SECONDS, spent * (1 / SHARE - 1)))
@@ -70,7 +76,7 @@ def fold_due(stopping: Event | None = None) -> datetime:
     return _folder.fold_due(stopping)
 
 
-def fold(workflow_id: UUID) -> int:
+def fold(workflow_id: UUID, learn: Learn = learn) -> int:
     """Learn from the newest executions of a workflow that it has not been learnt from; gives from how many."""
     workflow = Workflow.objects.filter(pk=workflow_id).exclude(kind=Workflow.Kind.TASKS).first()
     if workflow is None:
@@ -83,13 +89,13 @@ def fold(workflow_id: UUID) -> int:
     newest_first = fresh.select_related("workflow").defer("inputs", "outputs").order_by("-id")[:most]
     count = 0
     for execution in sorted(newest_first, key=lambda row: (row.finished_at, row.pk)):
-        if not _fold_one(execution):
+        if not _fold_one(execution, learn):
             break
         count += 1
     return count
 
 
-def _fold_one(execution: Execution) -> bool:
+def _fold_one(execution: Execution, learn: Learn) -> bool:
     """Learn from one execution; False where somebody else has learnt of its workflow meanwhile."""
     workflow = execution.workflow_id
     known = Experience.objects.filter(workflow=workflow).first() or Experience(workflow_id=workflow)
@@ -100,7 +106,8 @@ def _fold_one(execution: Execution) -> bool:
         shape = history.shape_of(execution.version_id, tracker=execution.workflow.kind == Workflow.Kind.TRACKER)
         kept = history.kept_runs(len(shape.steps))
         # How many slots there were while it ran is not known any more: those of today are taken for it.
-        learn(shape, history.past_runs(workflow, kept), run, calibration, slots=slots_for(execution, database_now()))
+        slots = slots_for(execution, database_now())
+        calibration = learn(shape, history.past_runs(workflow, kept), run, calibration, slots=slots)
     with transaction.atomic():
         if not _write(known, execution, calibration, learnt=run is not None):
             return False
