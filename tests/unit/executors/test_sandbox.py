@@ -219,18 +219,34 @@ async def test_what_an_administrator_shows_it_can_read(perform, tmp_path_factory
     assert (await perform(["cat", str(tools / "list.txt")], sandbox_read=(str(tools),))).outputs["stdout"] == "shown"
 
 
+async def test_where_an_administrator_lets_it_write_it_can_and_nowhere_else(perform, tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "open").mkdir()
+    for path, mode in ((shared, 0o755), (shared / "open", 0o777)):
+        path.chmod(mode)
+    place, kept = shared / "open", shared / "open" / "kept"
+    assert (await perform(sh(f"echo x > {kept}"))).error
+    assert (await perform(sh(f"echo x > {kept}"), sandbox_read=(str(shared),))).error
+    assert not kept.exists()
+    script = f"echo x > {kept}; touch {shared}/y /usr/y; ls {shared}"
+    both = {"sandbox_read": (str(shared),), "sandbox_write": (str(place),)}
+    assert (await perform(sh(script), **both)).outputs["stdout"] == "open\n"
+    assert (kept.read_text(), kept.stat().st_uid >= FIRST_UID or os.geteuid() != 0) == ("x\n", True)
+
+
+@pytest.mark.parametrize("setting", ["sandbox_read", "sandbox_write"])
 @pytest.mark.parametrize(
     "path",
     ["relative", "/", "{data}", "{data}/work/x", "{data}/db.sqlite3", "{data}/keys/..", "{link}", "/proc", "/proc/1"],
 )
-def test_the_servers_own_data_cannot_be_shown(tmp_path, path):
+def test_the_servers_own_data_cannot_be_shown(tmp_path, path, setting):
     data, link = tmp_path / "data", tmp_path / "link"
     data.mkdir()
     link.symlink_to(data)
     options = {"work_dir": data / "work", "data_dir": data}
-    with pytest.raises(Invalid, match="PROCESS_SANDBOX_READ"):
-        Options(**options, sandbox_read=(path.format(data=data, link=link),))
-    assert Options(**options, sandbox_read=(str(tmp_path / "tools"),))
+    with pytest.raises(Invalid, match=f"PROCESS_{setting.upper()}"):
+        Options(**options, **{setting: (path.format(data=data, link=link),)})
+    assert Options(**options, **{setting: (str(tmp_path / "tools"),)})
 
 
 async def test_where_no_sandbox_can_be_built_nothing_runs_and_it_is_said_why(perform, monkeypatch, tmp_path):
