@@ -7,6 +7,7 @@ from guardian.shortcuts import assign_perm
 
 from apps.core.clock import database_now
 from apps.workflows.models import Execution, Performer, Task
+from apps.workflows.selectors.estimates.situation import UNKNOWN_SLOTS, slots_for
 from apps.workflows.services import breakers, executions
 from apps.workflows.services.estimates.folding import fold
 from tests.integration.conftest import noop
@@ -104,6 +105,20 @@ def test_the_coverage_of_past_intervals_is_measured(reader, workflow, owner, pas
     told = reader.get("/progress/report/estimate").json()
     assert 0 <= told["measured_coverage"] <= 1
     assert told["reason"] is None
+
+
+def test_the_slots_are_those_that_it_holds_and_that_are_free_or_its_fair_share(make_workflow, owner):
+    wide = make_workflow([noop(f"s{n}") for n in range(8)], name="Wide")
+    first, now = executions.start(wide, by=owner), database_now()
+    assert slots_for(first, now) == 4
+    assert len(claim(3)) == 3
+    second = executions.start(wide, by=owner)
+    assert slots_for(first, now) == 3 + 1
+    assert slots_for(second, now) == 2, "one is free, and half of four is fair"
+    Performer.objects.update(slots=12)
+    assert (slots_for(first, now), slots_for(second, now)) == (12, 9)
+    Performer.objects.update(draining=True)
+    assert slots_for(first, now) == UNKNOWN_SLOTS, "how many there are when one comes is not known"
 
 
 def test_items_count_as_they_are_known(reader, make_workflow, owner):
