@@ -133,6 +133,9 @@ class Environment(BaseModel):
         "(`off`, production).",
     )
     PROCESS_SANDBOX_READ: Names = Field((), description="Directories that sandboxed commands may read, besides `/usr`.")
+    PROCESS_SANDBOX_WRITE: Names = Field(
+        (), description="Directories that sandboxed commands may write in, where the directory lets every user."
+    )
     PROCESS_SANDBOX_NETWORK: bool = Field(False, description="Whether sandboxed commands may use the network.")
     PROCESS_MEMORY_MIB: int = Field(4096, ge=0, description="Memory of each process of a command; 0: no limit.")
     PROCESS_CPU_SECONDS: int = Field(0, ge=0, description="CPU time of each process of a command; 0: no limit.")

@@ -34,6 +34,7 @@ LEDGER = ROOT / "docs" / "mutants.json"
 TARGETS = (
     "apps/accounts/permissions.py",
     "apps/accounts/grants.py",
+    "apps/accounts/single_things.py",
     "apps/accounts/api/permissions.py",
     "apps/workflows/models/gate.py",
     "apps/workflows/api/gate.py",

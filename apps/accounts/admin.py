@@ -294,7 +294,7 @@ class AuthenticatorAdmin(PermissionModelAdmin):
         """Not that of an account that holds more than the editor."""
         if not super().has_delete_permission(request, obj):
             return False
-        return obj is None or not _refused(services.check_may_change, obj.user, by=request.user)
+        return obj is None or not _refused(services.check_may_open, obj.user, by=request.user)
 
     def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
         """The whole second factor, recovery codes with it."""

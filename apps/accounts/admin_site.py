@@ -1,18 +1,22 @@
 """Django's admin site, entered by permission and never by a flag on the user."""
 
+import functools
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import PasswordChangeView, redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from apps.accounts.audit import is_refusal, refused
 from apps.accounts.forms import OwnPasswordForm
 from apps.accounts.permissions import Permission, holds
-from apps.core.errors import Denied
+from apps.accounts.ratelimit import LoginAttempt
+from apps.core.errors import Denied, PlatformError
 
 _NAMES = {
     "Authenticator": "Second factors", "SocialAccount": "Identities (OpenID Connect)",
@@ -48,6 +52,10 @@ class PlatformAdminSite(admin.AdminSite):
             app["models"].sort(key=lambda model: str(model["name"]).casefold())
         return apps
 
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        """As Django's; what a page refuses is told to the audit log, as the API's refusals are."""
+        return super().admin_view(_telling(view), cacheable)
+
     def login(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:  # noqa: ARG002
         """There is one door: the login page, which asks for the second factor, too."""
         following = request.GET.get("next", reverse("admin:index"))
@@ -55,16 +63,38 @@ class PlatformAdminSite(admin.AdminSite):
             safe = url_has_allowed_host_and_scheme(following, allowed_hosts={request.get_host()})
             return HttpResponseRedirect(following if safe else reverse("admin:index"))
         if request.user.is_authenticated:
+            refused("admin.enter", by=request.user.pk)
             raise Denied("This needs the permission system:read or system:admin.")
         return redirect_to_login(following, settings.LOGIN_URL)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponseBase:  # type: ignore[override]
         """One's own password; written by `services`, so that every other session ends."""
         request.current_app = self.name
+        # Whoever found an open session must not guess the password.
+        attempt = LoginAttempt(request) if request.method == "POST" else None
         view = PasswordChangeView.as_view(
             form_class=OwnPasswordForm,
             success_url=reverse("admin:password_change_done", current_app=self.name),
             template_name="registration/password_change_form.html",
             extra_context={**self.each_context(request), **(extra_context or {})},
         )
-        return view(request)
+        response = view(request)
+        if attempt is not None and response.status_code == 302:
+            attempt.succeeded()
+        return response
+
+
+def _telling(view: Any) -> Any:
+    @functools.wraps(view)
+    def told(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(request, *args, **kwargs)
+        except (PermissionDenied, PlatformError) as error:
+            if is_refusal(error):
+                page = str(getattr(request.resolver_match, "url_name", ""))
+                _, noun, verb = parts if len(parts := page.split("_", 2)) == 3 else ("", "", page)
+                about = next(iter(kwargs.values()), "")
+                refused(f"admin.{verb}", by=request.user.pk, object_type=noun, object_id=about)
+            raise
+
+    return told

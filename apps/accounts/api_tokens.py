@@ -17,6 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.accounts import permissions
+from apps.accounts.audit import present_actor, record
 from apps.accounts.models import ApiToken, User
 from apps.accounts.permissions import OF_WORKFLOWS, Scope, permissions_of, require_person
 from apps.core.errors import Conflict, Denied, Invalid, Problem, Unauthenticated
@@ -98,7 +99,10 @@ def create(
     if ApiToken.objects.filter(owner=by, audience=ApiToken.Audience.API).count() >= MAX_TOKENS:
         raise Conflict(f"An account has at most {MAX_TOKENS} API tokens: delete one.", code="too_many_tokens")
     scope = {"permissions": sorted(asked), "workflows": sorted(set(workflows))}
-    return _made(by, name, "aop_", timedelta(days=expires_in_days), **scope)
+    row, raw = _made(by, name, "aop_", timedelta(days=expires_in_days), **scope)
+    if present_actor() is not None:
+        record("api_token.created", obj=row, object_type="api_token", after=scope)
+    return row, raw
 
 
 def create_for_agent(name: str, *, by: User) -> tuple[ApiToken, str]:
@@ -120,9 +124,13 @@ def _made(owner: User, name: str, prefix: str, lasts: timedelta, **scope: list[s
     return row, raw
 
 
+@transaction.atomic
 def revoke(token: ApiToken) -> None:
     """End it; its next request is refused, its sockets close within seconds."""
-    ApiToken.objects.filter(pk=token.pk).delete()
+    ended, _ = ApiToken.objects.filter(pk=token.pk).delete()
+    if ended and token.audience == ApiToken.Audience.API and present_actor() is not None:
+        scope = {"permissions": token.permissions, "workflows": token.workflows}
+        record("api_token.revoked", obj=token, object_type="api_token", before=scope)
 
 
 def revoke_all(owners: Iterable[User]) -> int:

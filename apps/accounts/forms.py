@@ -13,6 +13,7 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 
 from apps.accounts import services
+from apps.accounts.audit import is_refusal, refused
 from apps.accounts.models import Role, User
 from apps.accounts.ratelimit import LoginAttempt
 from apps.core.errors import PlatformError, Unauthenticated
@@ -53,7 +54,16 @@ class _ByEditor(forms.BaseForm):
         try:
             rule(*args, **kwargs, by=self.editor)
         except PlatformError as error:
-            self.add_error(field, error.detail)
+            self._refuse(field, error)
+
+    def _refuse(self, field: str | None, error: PlatformError) -> None:
+        """Say it on the form, and to the audit log."""
+        self.add_error(field, error.detail)
+        thing: Any = getattr(self, "instance", None) or getattr(self, "user", None)
+        if self.editor is not None and thing is not None and is_refusal(error):
+            verb, about = ("add", "") if thing._state.adding else ("change", thing.pk)
+            noun = str(thing._meta.model_name)
+            refused(f"admin.{verb}", by=self.editor.pk, object_type=noun, object_id=about, because=error.detail)
 
 
 class UserChangeForm(_ByEditor, DjangoUserChangeForm):  # type: ignore[type-arg]  # no generic at run time
@@ -72,13 +82,15 @@ class UserChangeForm(_ByEditor, DjangoUserChangeForm):  # type: ignore[type-arg]
         self._ask("roles", services.check_grant, before ^ after)
         groups = set(current.groups.all())
         self._ask("groups", services.check_groups, groups ^ set(cleaned.get("groups", groups)))
+        if cleaned.get("is_active") and not current.is_active:
+            self._ask("is_active", services.check_may_open, current)
         loses = current.is_active and not cleaned.get("is_active", current.is_active)
         demoted = any(role.name == "admin" for role in before - after)
         if loses or demoted:
             try:
                 services.check_not_last_admin(current)
             except PlatformError as error:
-                self.add_error("is_active" if loses else "roles", error.detail)
+                self._refuse("is_active" if loses else "roles", error)
         return cleaned
 
 
@@ -105,7 +117,7 @@ class UserPasswordForm(_ByEditor, AdminPasswordChangeForm):  # type: ignore[type
         """The password of a stronger account would be a way up."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.editor is None or self.editor.pk != self.user.pk:
-            self._ask(None, services.check_may_change, self.user)
+            self._ask(None, services.check_may_open, self.user)
         return cleaned
 
     def save(self, commit: bool = True) -> User:  # noqa: ARG002

@@ -79,6 +79,17 @@ class User(AbstractUser):
     class Meta:
         ordering: ClassVar = ["username"]
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's; a new password written with the whole row (`manage.py changepassword`) ends every token."""
+        changed = (
+            getattr(self, "_password", None) is not None
+            and not self._state.adding
+            and kwargs.get("update_fields") is None
+        )
+        if changed:
+            self.token_version = User.objects.values_list("token_version", flat=True).get(pk=self.pk) + 1
+        super().save(*args, **kwargs)
+
     @property
     def is_staff(self) -> bool:  # type: ignore[override]
         """Whether Django's admin site lets this user in."""

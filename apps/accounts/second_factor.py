@@ -114,7 +114,7 @@ def remove_own(user: User, *, current_password: str, code: str) -> None:
 @transaction.atomic
 def remove(user: User, *, by: services.Actor) -> None:
     """Take another's off, whose device is lost. Raises `Denied` for an account that holds more than `by`."""
-    services.check_may_change(user, by=by)
+    services.check_may_open(user, by=by)
     _remove(user)
 
 

@@ -17,6 +17,7 @@ from apps.accounts.grants import is_shared_with
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import Role as RoleName
 from apps.accounts.permissions import permissions_of, require_person
+from apps.accounts.single_things import held_on_single_things
 from apps.core.errors import Conflict, Denied, Invalid, Problem
 
 Actor = User | None
@@ -46,7 +47,7 @@ def set_password(user: User, password: str | None, *, by: Actor) -> None:
     """A new password (`None`: none that works) and the end of every session and token; API tokens stay."""
     require_person(by)
     if by is None or by.pk != user.pk:
-        check_may_change(user, by=by)
+        check_may_open(user, by=by)
     if password is not None:
         check_password_strength(password, user)
     user.set_password(password)
@@ -121,7 +122,7 @@ def set_active(user: User, active: bool, *, by: Actor) -> None:
     _one_at_a_time()
     if User.objects.values_list("is_active", flat=True).get(pk=user.pk) == active:
         return
-    check_may_change(user, by=by)
+    check_may_open(user, by=by) if active else check_may_change(user, by=by)
     if not active:
         check_not_last_admin(user)
     user.is_active = active
@@ -187,6 +188,17 @@ def check_may_change(user: User, *, by: Actor) -> None:
     beyond = _rights(roles) - permissions_of(by)
     if beyond or (_is_admin(roles) and RoleName.ADMIN not in permissions.roles_of(by)):
         raise Denied("This account holds more than you do.")
+
+
+def check_may_open(user: User, *, by: Actor) -> None:
+    """As `check_may_change`, for what would let the actor in as `user`: rights on single things count as well."""
+    check_may_change(user, by=by)
+    if by is None or by.pk == user.pk:
+        return
+    if beyond := held_on_single_things(user, apart_from=by) - permissions_of(by):
+        raise Denied(
+            f"This account has things, or was granted some, of which you do not hold {', '.join(sorted(beyond))}."
+        )
 
 
 def check_grant(roles: Iterable[Role], *, by: Actor) -> None:

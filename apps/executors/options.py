@@ -11,6 +11,7 @@ from apps.core.errors import Invalid
 SERVER_SECRETS = (
     "SECRET_KEY",
     "JWT_SIGNING_KEY",
+    "JWT_SIGNING_KEYS_OLD",
     "VAULT_KEYS",
     "ADMIN_PASSWORD",
     "DATABASE_URL",
@@ -19,8 +20,15 @@ SERVER_SECRETS = (
     "LLM_API_KEY",
     "ARTIFACT_STORAGE_URL",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OIDC_CLIENT_SECRET",
     "EMAIL_HOST_PASSWORD",
+    "ALERT_PAGER",
+    "ALERT_OPERATORS",
+    "ALERT_WATCHDOG",
     "DAGGER_SESSION_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 )
 """Variables of the server that no step's process is ever given."""
 
@@ -53,7 +61,7 @@ class Options:
     `volume_roots` are the directories of the host that containers may mount; `docker_host`, `dagger_port` and
     `dagger_token` say where the runtime is; `installation` tells the containers of this installation from those of
     others on the same runtime. Of commands `limits` holds for each process, and a sandboxed one may read the paths
-    `sandbox_read` besides `/usr`, and reach the network with `sandbox_network`.
+    `sandbox_read` besides `/usr`, write beneath `sandbox_write`, and reach the network with `sandbox_network`.
     """
 
     work_dir: Path
@@ -69,6 +77,7 @@ class Options:
     http_allowed_hosts: frozenset[str] = field(default_factory=frozenset)
     limits: Limits = field(default_factory=Limits)
     sandbox_read: tuple[str, ...] = ()
+    sandbox_write: tuple[str, ...] = ()
     sandbox_network: bool = False
     max_output_bytes: int = 1 << 20
     max_artifact_bytes: int = 1 << 30
@@ -79,10 +88,14 @@ class Options:
         for module in self.callable_modules:
             if not _MODULE.fullmatch(module):
                 raise Invalid(f"CALLABLE_MODULES: {module!r} is not the dotted name of a Python module.")
-        for path in map(Path, self.sandbox_read):
-            if not path.is_absolute() or self.would_show_ours(path):
-                message = "is no absolute path, or it would show the server's own data or processes"
-                raise Invalid(f"PROCESS_SANDBOX_READ: {str(path)!r} {message}: name other directories.")
+        for setting, paths in (
+            ("PROCESS_SANDBOX_READ", self.sandbox_read),
+            ("PROCESS_SANDBOX_WRITE", self.sandbox_write),
+        ):
+            for path in map(Path, paths):
+                if not path.is_absolute() or self.would_show_ours(path):
+                    message = "is no absolute path, or it would show the server's own data or processes"
+                    raise Invalid(f"{setting}: {str(path)!r} {message}: name other directories.")
         for name in ("max_output_bytes", "max_log_bytes", "children"):
             if getattr(self, name) < 1:
                 raise Invalid(f"{name} must be 1 or more.")

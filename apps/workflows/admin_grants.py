@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from apps.accounts.admin_base import PermissionModelAdmin
+from apps.accounts.audit import refused
 from apps.accounts.permissions import Permission as P
 from apps.core.errors import PlatformError
 from apps.workflows.models import WorkflowGroupPermission, WorkflowRolePermission, WorkflowUserPermission
@@ -30,6 +31,8 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run
                 grants.check_may_share(cleaned["content_object"], by=self.editor)
                 grants.check_may_give(cleaned["content_object"], verb, by=self.editor)
             except PlatformError as refusal:
+                noun, about = str(self._meta.model._meta.model_name), cleaned["content_object"].pk
+                refused("admin.add", by=self.editor.pk, object_type=noun, object_id=about, because=refusal.detail)
                 raise ValidationError(refusal.detail) from None
         return cleaned
 

@@ -104,6 +104,9 @@ UNTOLD = {
       for what in ("progress", "complete", "fail", "logs", "artifacts")),
     "post auth/second-factor", "post auth/second-factor/confirm", "post auth/second-factor/remove",
     "post auth/token", "post auth/refresh", "post progress/update", "post progress/ticket", "post webhooks/<uuid:id>",
+    # These by the services, in their transactions:
+    "post auth/api-tokens", "delete auth/api-tokens/<uuid:id>", "post ^workflows",
+    "put ^workflows/(?P<id>[A-Za-z0-9_-]+)", "delete ^workflows/(?P<id>[A-Za-z0-9_-]+)",
     "post ^workflows/validate", "post ^workflows/(?P<id>[A-Za-z0-9_-]+)/plan", "post ^schedules/preview",
 }  # fmt: skip
 

@@ -1,13 +1,23 @@
 """The environment: typed, refused with its name when wrong, and what production does not start with (A1)."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from orchestration.environment import UnsafeEnvironment, data_dir, kept_key, read, unsafe_for_production
+from apps.executors.options import SERVER_SECRETS
+from orchestration.environment import (
+    NEVER_SHOWN,
+    Environment,
+    UnsafeEnvironment,
+    data_dir,
+    kept_key,
+    read,
+    unsafe_for_production,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
@@ -27,6 +37,12 @@ def test_where_containers_run_and_what_they_mount():
     assert (env.DOCKER_HOST, env.VOLUME_ROOTS) == ("tcp://builder:2375", ("/srv/a", "/srv/b"))
     assert env.DAGGER_SESSION_PORT == 8080
     assert (read({}).DAGGER_SESSION_PORT, read({}).CONTAINER_RUNTIME) == (0, "")
+
+
+def test_a27_every_secret_among_the_settings_is_kept_from_the_processes_of_steps():
+    named = {name for name in Environment.model_fields if re.search(r"KEY|SECRET|PASSWORD|TOKEN", name)}
+    not_secret = {"RATE_LIMIT_TOKEN"}
+    assert (named - not_secret) | NEVER_SHOWN <= set(SERVER_SECRETS)
 
 
 def test_lists_are_split():

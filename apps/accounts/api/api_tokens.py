@@ -22,6 +22,7 @@ class ApiTokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
     """Credentials for scrapers and scripts."""
 
     required_permissions = dict.fromkeys(("list", "retrieve", "create", "destroy"), AUTHENTICATED)
+    untold = frozenset({"create", "destroy"})  # `api_tokens` tells, in its transaction
     queryset = ApiToken.objects.none()
     lookup_field = "pk"
     lookup_url_kwarg = "id"

@@ -70,6 +70,7 @@ class LogoutView(GenericAPIView):
     """End this login."""
 
     required_permissions = {"POST": AUTHENTICATED}
+    together = frozenset({"POST"})
 
     @extend_schema(request=None, responses={204: None}, operation_id="auth_logout")
     def post(self, request: Request) -> Response:
@@ -86,6 +87,7 @@ class LogoutAllView(GenericAPIView):
     """End every login of this account."""
 
     required_permissions = {"POST": AUTHENTICATED}
+    together = frozenset({"POST"})
     serializer_class = serializers.LogoutAllSerializer
 
     @extend_schema(responses={204: None}, operation_id="auth_logout_all")

@@ -2,8 +2,9 @@
 
 `record(action, …)` writes one entry in the caller's transaction. `command(name)` says that a command of the operator's
 is what acts; `gathered()` keeps the entries of a longer transaction for its end.
+`refused(action, …)` tells what somebody may not, once a minute.
 """
 
-from apps.accounts.audit.recording import Actor, command, gathered, record
+from apps.accounts.audit.recording import Actor, command, gathered, is_refusal, present_actor, record, refused
 
-__all__ = ["Actor", "command", "gathered", "record"]
+__all__ = ["Actor", "command", "gathered", "is_refusal", "present_actor", "record", "refused"]

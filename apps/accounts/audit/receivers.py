@@ -10,21 +10,21 @@ from django.apps import apps
 from django.contrib.auth import signals as auth_signals
 from django.contrib.auth.models import Group
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.http import HttpRequest
 from guardian.models import BaseObjectPermission
 
 from apps.accounts.audit.models import AuditEntry
-from apps.accounts.audit.recording import Actor, actor_of, present_actor, record, seldom
+from apps.accounts.audit.recording import Actor, actor_of, is_refusal, present_actor, record, refused
 from apps.accounts.models import Role, User
 from apps.core.api import viewsets
-from apps.core.errors import Conflict, PlatformError
+from apps.core.errors import PlatformError
 
 Outcome = AuditEntry.Outcome
 _VERBS: Mapping[str, str] = {"destroy": "delete", "partial_update": "update", "put": "update", "patch": "update"}
-_RIGHTS_CONFLICTS = frozenset({"last_admin", "builtin_role"})
 _NAMED: tuple[type[Model], ...] = (Role, Group)
 _TOLD = ("username", "email", "is_active")
+MOST_ACCOUNTS = 100  # that an entry about their role or group names
 
 
 def connect() -> None:
@@ -39,6 +39,7 @@ def connect() -> None:
     for model in _NAMED:
         post_save.connect(_saved, sender=model, dispatch_uid=f"audit.{model.__name__}")
     for model in (*_NAMED, cast("type[Model]", User)):
+        pre_delete.connect(_about_to_delete, sender=model, dispatch_uid=f"audit.{model.__name__}.goes")
         post_delete.connect(_deleted, sender=model, dispatch_uid=f"audit.{model.__name__}.deleted")
     for through in (User.roles.through, User.groups.through, Role.permissions.through):
         m2m_changed.connect(_members_changed, sender=through, dispatch_uid=f"audit.{through.__name__}")
@@ -85,13 +86,12 @@ def _changed(*, view: Any, request: Any, response: Any, **_: Any) -> None:
 
 def _refused(*, view: Any, request: Any, error: Exception, response: Any, **_: Any) -> None:
     """A refusal for want of a right, once a minute for each caller and object; nobody in particular is not told of."""
-    denied = response.status_code == 403 or (isinstance(error, Conflict) and error.code in _RIGHTS_CONFLICTS)
+    denied = response.status_code == 403 or is_refusal(error)
     if not denied or request is None or not _is_known(request):
         return
     noun, verb = words_of(view, request)
     identity = str(next(iter(view.kwargs.values()), ""))
-    if seldom(f"{request.user.pk}:{noun}.{verb}:{identity[:100]!a}"):
-        record(f"{noun}.{verb}", object_type=noun, object_id=identity, outcome=Outcome.DENIED)
+    refused(f"{noun}.{verb}", by=request.user.pk, object_type=noun, object_id=identity)
 
 
 def _is_known(request: Any) -> bool:
@@ -162,9 +162,26 @@ def _saved(*, instance: Model, created: bool, **_: Any) -> None:
         record(f"{instance._meta.model_name}.{'created' if created else 'changed'}", obj=instance)
 
 
+def _about_to_delete(*, instance: Model, **_: Any) -> None:
+    """Rights end with an account, a role or a group: which, and whose."""
+    if present_actor() is not None:
+        instance._told_rights = _rights_in(instance)  # type: ignore[attr-defined]
+
+
 def _deleted(*, instance: Model, **_: Any) -> None:
     if present_actor() is not None:
-        record(f"{instance._meta.model_name}.deleted", obj=instance)
+        record(f"{instance._meta.model_name}.deleted", obj=instance, before=instance.__dict__.pop("_told_rights", None))
+
+
+def _rights_in(instance: Model) -> dict[str, list[str]]:
+    match instance:
+        case User():
+            return {"roles": _names(instance, "roles"), "groups": _names(instance, "groups")}
+        case Role():
+            accounts = instance.users.order_by("username").values_list("username", flat=True)
+            return {"permissions": _names(instance, "permissions"), "accounts": list(accounts[:MOST_ACCOUNTS])}
+    accounts = User.objects.filter(groups=instance.pk).order_by("username").values_list("username", flat=True)
+    return {"accounts": list(accounts[:MOST_ACCOUNTS])}
 
 
 def _members_changed(*, sender: Any, instance: Model, action: str, reverse: bool, pk_set: Any, **_: Any) -> None:

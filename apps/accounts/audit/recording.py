@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, models, transaction
 from django.http import HttpRequest
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ from apps.accounts.audit.chain import START, hash_of
 from apps.accounts.audit.models import AuditEntry, AuditHead
 from apps.accounts.audit.redact import redacted, text
 from apps.core.clock import database_now
+from apps.core.errors import Conflict, Denied
 from apps.core.logs import current_request, request_id
 
 Kind, Outcome = AuditEntry.Kind, AuditEntry.Outcome
@@ -114,6 +116,19 @@ def seldom(key: str, seconds: int = 60) -> bool:
         return bool(cache.add(f"audit:{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}", 1, seconds))
     except RedisError:
         return True  # rather told twice than not at all
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error is for want of a right, or of somebody or something that has to stay."""
+    lasting = isinstance(error, Conflict) and error.code in ("last_admin", "builtin_role")
+    return lasting or isinstance(error, Denied | PermissionDenied)
+
+
+def refused(action: str, *, by: object, object_type: str = "", object_id: object = "", because: str = "") -> None:
+    """What `by` was refused for want of a right, once a minute for each action and object."""
+    if seldom(f"{by}:{action}:{str(object_id)[:100]!a}:{because}"):
+        after = {"because": because} if because else None
+        record(action, object_type=object_type, object_id=object_id, outcome=Outcome.DENIED, after=after)
 
 
 @contextlib.contextmanager

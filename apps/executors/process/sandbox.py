@@ -42,8 +42,10 @@ class Sandbox:
     """How commands are started inside walls on this host."""
 
     def __init__(self, options: Options) -> None:
-        self._read = options.sandbox_read
+        self._shown = dict.fromkeys(options.sandbox_read, "--ro-bind")
+        self._shown |= dict.fromkeys(options.sandbox_write, "--bind")
         self._network = options.sandbox_network
+        self._processes = options.limits.processes
         self._as_root = os.geteuid() == 0
 
     @functools.cached_property
@@ -97,10 +99,10 @@ class Sandbox:
         walls += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108
         walls += ["--bind", str(directory), HOME]
         walls += ["--bind", artifacts, ARTIFACTS] if artifacts else []
-        for path in map(Path, self._read):  # after it: one may lie below `/tmp`
-            for parent in reversed(path.parents[:-1]):
+        for shown, how in sorted(self._shown.items()):  # after it: one may lie below `/tmp`, or in another
+            for parent in reversed(Path(shown).parents[:-1]):
                 walls += ["--perms", "0755", "--dir", str(parent)]
-            walls += ["--ro-bind", str(path), str(path)]
+            walls += [how, shown, shown]
         walls += ["--chdir", HOME, "--remount-ro", "/", "--cap-drop", "ALL"]
         if self._as_root:
             # bwrap enters the directory, setpriv changes the user; then all of it is gone.
@@ -108,6 +110,8 @@ class Sandbox:
                 walls += ["--cap-add", f"CAP_{capability}"]
             walls += ["--", "setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--inh-caps=-all"]
             walls += ["--bounding-set=-all", "--no-new-privs"]
+        if self._processes:  # within, where no other process counts among its user's
+            walls += ["--", "prlimit", f"--nproc={self._processes}"]
         return [*walls, "--", "/bin/sh", "-c", _SCRIPT, "sh", *command]
 
 

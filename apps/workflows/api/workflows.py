@@ -72,8 +72,8 @@ class WorkflowViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, PlanActi
     gated_actions = frozenset({
         "list", "retrieve", "update", "destroy", "versions", "diff", "plan", "plan_with", "execute", "executions",
     })  # fmt: skip
-    untold = frozenset({"validate", "plan_with"})
-    together = frozenset({"destroy", "execute"})
+    untold = frozenset({"validate", "plan_with", "create", "update", "destroy"})  # the services tell of the last three
+    together = frozenset({"execute"})
     queryset = Workflow.objects.none()
     lookup_field = "slug"
     lookup_url_kwarg = "id"

@@ -38,6 +38,7 @@ def executor_options() -> Options:
             processes=env.PROCESS_MAX_PROCESSES,
         ),
         sandbox_read=env.PROCESS_SANDBOX_READ,
+        sandbox_write=env.PROCESS_SANDBOX_WRITE,
         sandbox_network=env.PROCESS_SANDBOX_NETWORK,
         work_dir=settings.DATA_DIR / "work",
         data_dir=settings.DATA_DIR,

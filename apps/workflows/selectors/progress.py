@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -225,6 +225,11 @@ def visible_among(user: Any, executions: Iterable[UUID]) -> dict[UUID, Execution
     """Those of these executions that `user` may watch now."""
     visible = Execution.objects.visible_to(user, Permission.PROGRESS_READ)
     return {row.pk: row for row in visible.filter(pk__in=list(executions)).select_related("workflow")}
+
+
+def visible_to_each(users: Collection[UUID], executions: Iterable[UUID]) -> dict[UUID, set[UUID]]:
+    """`visible_among` for many accounts at once, of which no role reads progress."""
+    return Execution.objects.filter(pk__in=list(executions)).visible_to_each(users, Permission.PROGRESS_READ)
 
 
 def newer_executions(workflows: Mapping[UUID, UUID]) -> list[Execution]:

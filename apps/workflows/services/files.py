@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from django.db import transaction
 
+from apps.accounts.audit import gathered
 from apps.accounts.models import User
 from apps.core.errors import Conflict, Invalid, NotFound, PlatformError, Problem
 from apps.workflows.definition.dump import dump
@@ -65,7 +66,7 @@ def apply(
     if not files:
         raise NotFound(f"there is no workflow file ({', '.join(f'*{one}' for one in KINDS)}) below {directory}")
     _tell_doubles(files)
-    with transaction.atomic():
+    with transaction.atomic(), gathered():
         done = _write(files, by=by, mark=mark)
         if prune:
             done += _delete_without_file(mark, {file.slug for file in files})

@@ -8,8 +8,9 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
+from apps.accounts.audit import present_actor, record
 from apps.accounts.models import User
-from apps.accounts.permissions import Caller
+from apps.accounts.permissions import Caller, Permission
 from apps.core.clock import database_now
 from apps.core.errors import Conflict, Invalid, Problem
 from apps.workflows.definition.pointers import pointer
@@ -70,6 +71,7 @@ def create(data: Mapping[str, Any], *, by: User) -> Workflow:
                 slug=slug, owner=by, name=definition.name, created_at=now, updated_at=now
             )
             _add_version(workflow, data, definition, by=by)
+            _tell("create", workflow)
     except IntegrityError:
         raise Conflict(
             f"the id `{slug}` is taken; choose another name, or change that workflow", code="id_taken"
@@ -95,6 +97,7 @@ def update(workflow: Workflow, data: Mapping[str, Any], *, by: User) -> Workflow
         others = newest.created_by_id != by.pk and uses_secrets(newest)
         if newest.checksum != checksum(data) or others:
             _add_version(locked, data, definition, by=by)
+        _tell("update", locked)
     return locked
 
 
@@ -124,6 +127,13 @@ def delete(workflow: Workflow) -> None:
             )
         counting.bequeath(workflow)
         erase(Workflow.objects.filter(pk=workflow.pk))
+        _tell("delete", workflow)
+
+
+def _tell(verb: str, workflow: Workflow) -> None:
+    """To the audit log, last in the transaction, where somebody acts: a request, a command."""
+    if present_actor() is not None:
+        record(f"workflow.{verb}", object_type="workflow", object_id=workflow.slug, object_name=workflow.name)
 
 
 def create_tracker(slug: str, *, by: User) -> Workflow:
@@ -146,7 +156,7 @@ def checksum(data: Mapping[str, Any]) -> str:
 
 
 def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Definition, *, by: User) -> WorkflowVersion:
-    if circles := _circles(workflow.slug, definition):
+    if circles := _circles(workflow.slug, definition, by=by):
         raise Invalid("the workflow would be a step of itself", code="invalid_definition", problems=circles)
     workflow.version_number += 1
     workflow.name = definition.name
@@ -169,12 +179,18 @@ def _add_version(workflow: Workflow, data: Mapping[str, Any], definition: Defini
     return version
 
 
-def _circles(slug: str, definition: Definition) -> list[Problem]:
-    """The steps by which a workflow would be a step of itself, by way of the newest versions of others."""
+def _circles(slug: str, definition: Definition, *, by: User) -> list[Problem]:
+    """The steps by which a workflow would be a step of itself, by way of the newest versions of others.
+
+    Those that `by` may not read are not named.
+    """
     problems = []
     for number, step in enumerate(definition.steps):
         if step.workflow is not None and (way := _way_back(slug, step.workflow.id)):
-            message = f"a workflow cannot be a step of itself: {' → '.join([slug, *way])}"
+            visible = Workflow.objects.visible_to(by, Permission.WORKFLOW_READ).filter(slug__in=way)
+            known = {slug, step.workflow.id, *visible.values_list("slug", flat=True)}
+            shown = [name if name in known else "…" for name in (slug, *way)]
+            message = f"a workflow cannot be a step of itself: {' → '.join(shown)}"
             problems.append(Problem(pointer=pointer("steps", number, "workflow", "id"), code="circle", message=message))
     return problems
 

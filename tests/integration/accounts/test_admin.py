@@ -173,6 +173,13 @@ def test_a4_ones_own_password(root, bearer, http):
     assert User.objects.get(username="root").check_password("another good password")
 
 
+def test_a6_an_open_session_does_not_guess_the_password_in_the_admin(root):
+    form = {"new_password1": "another good password", "new_password2": "another good password"}
+    guesses = [root.post("/admin/password_change/", {"old_password": "guess", **form}) for _ in range(12)]
+    assert [answer.status_code for answer in guesses] == [200] * 10 + [429] * 2
+    assert User.objects.get(username="root").check_password(PASSWORD)
+
+
 @pytest.fixture
 def helpdesk(make_user, browse):
     role = Role.objects.create(name="helpdesk")

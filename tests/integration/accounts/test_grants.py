@@ -4,16 +4,19 @@ import json
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group
+from guardian.shortcuts import assign_perm
 
-from apps.accounts import api_tokens, permissions
+from apps.accounts import api_tokens, permissions, services
 from apps.accounts.audit.models import AuditEntry
 from apps.accounts.grants import objects_granted_to_roles
 from apps.accounts.models import Permission, Role, User
 from apps.accounts.permissions import OF_WORKFLOWS
 from apps.accounts.permissions import Permission as P
+from apps.core.errors import Denied
 from apps.workflows.models import Workflow, WorkflowRolePermission
 from apps.workflows.selectors.grants import explain
 from apps.workflows.services import workflows
+from apps.workflows.services.grants import grant
 
 pytestmark = pytest.mark.django_db
 PATH = "/workflows/own/grants"
@@ -35,6 +38,35 @@ def own(make_user):
     return workflows.create(
         {"name": "Own", "steps": [{"id": "a", "python": "builtin.noop"}]}, by=make_user("ann", "user")
     )
+
+
+@pytest.mark.parametrize("way", ["owner", "person", "group", "role"])
+def test_a11_nobody_enters_an_account_to_get_what_it_has_on_single_things(own, call, make_user, way):
+    """Who administers accounts and has few rights resets no password of one with a workflow that he may not read."""
+    keeper = Role.objects.create(name="keeper")
+    keeper.permissions.add(Permission.objects.get(code="system:admin"))
+    root, eve, bob = make_user("root", "admin"), make_user("eve", "keeper"), User.objects.get(username="bob")
+    if way == "owner":
+        Workflow.objects.filter(pk=own.pk).update(owner=bob)
+    elif way == "person":
+        assign_perm("workflow:read", bob, own)
+    elif way == "group":
+        group = Group.objects.create(name="finance")
+        bob.groups.add(group)
+        assign_perm("workflow:read", group, own)
+    else:
+        bob.roles.add(role := Role.objects.create(name="readers"))
+        grant(own, role, ["read"], by=root)
+    resets = f"/users/{bob.pk}/reset-password"
+    assert call("post", resets, "eve").status_code == 403
+    with pytest.raises(Denied):
+        services.set_password(bob, "another good password", by=eve)
+    assert call("put", f"/users/{bob.pk}", "eve", {"is_active": False}).status_code == 200  # it lets nobody in
+    assert call("put", f"/users/{bob.pk}", "eve", {"is_active": True}).status_code == 403
+    assert call("post", resets, "root").status_code == 200
+    if way == "role":  # what one has oneself by the same role is nothing new
+        eve.roles.add(role)
+        assert call("post", resets, "eve").status_code == 200
 
 
 def test_the_owner_shares_and_takes_back(call, own):

@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 
-from apps.accounts import services
+from apps.accounts import services, tokens
 from apps.accounts.models import Permission, Role, User
-from apps.core.errors import Conflict, Denied, Invalid
+from apps.core.errors import Conflict, Denied, Invalid, Unauthenticated
 from tests.integration.accounts.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +61,20 @@ def test_a11_nobody_changes_an_account_that_holds_more(make_user, helpdesk, chan
     root.refresh_from_db()
     assert root.is_active
     assert root.check_password(PASSWORD)
+
+
+def test_a4_the_command_for_passwords_ends_tokens(make_user, monkeypatch):
+    ann = make_user("ann", "user")
+    pair = tokens.issue(ann)
+    ask = "django.contrib.auth.management.commands.changepassword.getpass.getpass"
+    monkeypatch.setattr(ask, lambda **_: "another good password")
+    call_command("changepassword", "ann")
+    with pytest.raises(Unauthenticated):
+        tokens.authenticate_access_token(pair.access_token)
+    with pytest.raises(Unauthenticated):
+        tokens.rotate(pair.refresh_token)
+    ann.refresh_from_db()
+    assert tokens.authenticate_access_token(tokens.issue(ann).access_token) == ann
 
 
 def test_a11_nor_revives_one(make_user, helpdesk):

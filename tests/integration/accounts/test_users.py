@@ -118,6 +118,25 @@ def test_a_one_time_token_expires(make_user, settings, monkeypatch):
         one_time.redeem(handed.token, NEW)
 
 
+@pytest.mark.parametrize("change", ["the account has more", "the operator has less", "the operator is gone"])
+def test_a11_a_one_time_token_opens_no_account_that_is_beyond_its_maker_by_now(make_user, change):
+    """Who could reset a password then could take over what the account has got since."""
+    Role.objects.create(name="keeper").permissions.add(Permission.objects.get(code="system:admin"))
+    ann, eve = make_user("ann", "keeper"), make_user("eve", "keeper")
+    handed, other = one_time.issue(ann, by=eve), one_time.issue(ann, by=None)
+    if change == "the account has more":
+        services.set_roles(ann, [Role.objects.get(name="admin")], by=None)
+    elif change == "the operator has less":
+        services.set_roles(eve, [], by=None)
+    else:
+        services.set_active(eve, False, by=None)
+    with pytest.raises(Unauthenticated):
+        one_time.redeem(handed.token, NEW)
+    with pytest.raises(Unauthenticated):
+        one_time.redeem(handed.token.replace(eve.pk.hex, "command"), NEW)
+    one_time.redeem(other.token, NEW)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_parallel_uses_of_a_one_time_token_exactly_one_succeeds(make_user):
     token = one_time.issue(make_user("ann", "user"), by=None).token

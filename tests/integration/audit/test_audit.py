@@ -14,6 +14,7 @@ from apps.accounts import audit, services, tokens
 from apps.accounts.audit.chain import verify
 from apps.accounts.audit.models import AuditEntry, AuditHead
 from apps.accounts.models import Permission, Role, User
+from apps.workflows.models import Workflow
 from apps.workflows.services import executions
 from tests.integration.conftest import noop
 
@@ -210,6 +211,90 @@ def test_the_admin_site_is_told_of(login):
     assert verify().broken_at is None
 
 
+def test_what_ends_with_a_role_an_account_or_a_group_is_told(make_user):
+    with audit.command("test"):
+        role = Role.objects.create(name="clerk")
+        role.permissions.add(Permission.objects.get(code="workflow:read"))
+        user, group = make_user("user"), Group.objects.create(name="finance")
+        user.roles.add(role)
+        user.groups.add(group)
+        services.delete_role(role, by=None)
+        group.delete()
+        services.delete_user(user, by=None)
+    ends = {row.action: row.before for row in AuditEntry.objects.filter(action__endswith=".deleted")}
+    assert ends == {
+        "role.deleted": {"permissions": ["workflow:read"], "accounts": [user.username]},
+        "group.deleted": {"accounts": [user.username]},
+        "user.deleted": {"roles": ["user"], "groups": []},
+    }
+
+
+def test_a_token_that_is_made_and_revoked_tells_what_it_might(login, make_workflow):
+    user, http = login("user"), Client()
+    workflow = make_workflow([noop("a")])
+    http.defaults["HTTP_AUTHORIZATION"] = f"Bearer {tokens.issue(user).access_token}"
+    scope = {"permissions": ["workflow:read"], "workflows": [workflow.slug]}
+    body = {"name": "ci", "expires_in_days": 1, **scope}
+    made = http.post("/auth/api-tokens", json.dumps(body), "application/json").json()
+    assert http.delete(f"/auth/api-tokens/{made['id']}").status_code == 204
+    rows = AuditEntry.objects.filter(action__startswith="api_token.").order_by("seq")
+    assert [(row.action, row.object_id, row.before, row.after) for row in rows] == [
+        ("api_token.created", made["id"], None, scope), ("api_token.revoked", made["id"], scope, None),
+    ]  # fmt: skip
+    assert len(told()) == 2
+    assert made["token"] not in str(list(AuditEntry.objects.values()))
+
+
+def test_a11_what_the_admin_refuses_is_told(login, make_user):
+    """As what the API refuses is: a way up by a form, a page that is not one's own, the last admin."""
+    root, http = login("admin"), Client()
+    helpdesk = Role.objects.create(name="helpdesk")
+    helpdesk.permissions.add(Permission.objects.get(code="system:admin"))
+    me = login(None)
+    me.roles.add(helpdesk)
+    http.force_login(me)
+    form = {"username": me.username, "email": "", "is_active": "on", "roles": [Role.objects.get(name="admin").pk]}
+    for _ in range(2):
+        assert http.post(f"/admin/accounts/user/{me.pk}/change/", form).status_code == 200
+    assert http.post(f"/admin/accounts/user/{root.pk}/delete/", {"post": "yes"}).status_code == 403
+    every = {"name": "helpdesk", "description": "", "permissions": [one.pk for one in Permission.objects.all()]}
+    assert http.post(f"/admin/accounts/role/{helpdesk.pk}/change/", every).status_code == 200
+    denied = [("admin.change", str(me.pk)), ("admin.delete", str(root.pk)), ("admin.change", str(helpdesk.pk))]
+    assert [one[:2] for one in told(outcome="denied", actor_name=me.username)] == denied
+    http.force_login(root)
+    assert http.post(f"/admin/accounts/user/{root.pk}/delete/", {"post": "yes"}).status_code == 403
+    alone = {"username": root.username, "email": "", "roles": [Role.objects.get(name="admin").pk]}
+    assert http.post(f"/admin/accounts/user/{root.pk}/change/", alone).status_code == 200
+    assert ("admin.delete", str(root.pk), "denied") in told(actor_name=root.username)
+    last = AuditEntry.objects.get(action="admin.change", actor_name=root.username)
+    assert (last.outcome, last.after) == ("denied", {"because": "This is the last active admin."})
+    http.force_login(make_user("user"))
+    assert http.get("/admin/login/?next=/admin/").status_code == 403
+    assert newest().action == "admin.enter"
+    assert verify().broken_at is None
+
+
+def test_commands_that_change_something_are_told(tmp_path, make_user, make_workflow):
+    admin = make_user("admin")
+    (tmp_path / "one.yaml").write_text("name: From a file\nsteps: [{id: a, python: builtin.noop}]\n")
+    apply = ("apply", str(tmp_path), "--by", admin.username)
+    call_command(*apply, "--dry-run")
+    assert told() == []
+    call_command(*apply)
+    assert told() == [("workflow.create", "from-a-file", "done"), ("command.apply", "", "done")]
+    assert set(AuditEntry.objects.values_list("actor_kind", "actor_name")) == {("command", "apply")}
+    (tmp_path / "one.yaml").rename(tmp_path / "two.yaml")
+    (tmp_path / "two.yaml").write_text("name: Another\nsteps: [{id: a, python: builtin.noop}]\n")
+    call_command(*apply, "--prune")
+    assert ("workflow.delete", "from-a-file", "done") in told()
+    call_command("prune", "--dry-run")
+    assert newest().action == "command.apply"
+    call_command("prune")
+    assert newest().action == "command.prune"
+    call_command("metric_labels", "--pin", "another")
+    assert newest().action == "command.metric_labels"
+
+
 def test_a_failing_command_is_told_as_failed(db):
     with pytest.raises(RuntimeError), audit.command("prune"):
         raise RuntimeError
@@ -227,6 +312,29 @@ def test_an_entry_is_undone_with_what_it_tells_of(client_of, make_user, make_wor
         client_of(make_user("admin")).post(f"/executions/{execution.pk}/cancel", {}, "json")
     execution.refresh_from_db()
     assert execution.status == "pending"
+
+
+def test_no_workflow_is_made_or_changed_that_the_log_cannot_tell_of(client_of, make_user, make_workflow, monkeypatch):
+    client, workflow = client_of(make_user("admin")), make_workflow([noop("a")])
+    monkeypatch.setattr("apps.workflows.services.workflows.record", lambda *a, **k: 1 / 0)
+    said = {"name": "Untold", "steps": [noop("b")]}
+    for ask, path in ((client.post, "/workflows"), (client.put, f"/workflows/{workflow.slug}")):
+        with pytest.raises(ZeroDivisionError):
+            ask(path, said, "json")
+    with pytest.raises(ZeroDivisionError):
+        client.delete(f"/workflows/{workflow.slug}")
+    assert list(Workflow.objects.values_list("slug", "version_number")) == [(workflow.slug, 1)]
+
+
+def test_no_login_ends_untold(login, monkeypatch):
+    user, http = login("user"), Client()
+    http.defaults["HTTP_AUTHORIZATION"] = f"Bearer {tokens.issue(user).access_token}"
+    with monkeypatch.context() as cut:
+        cut.setattr("apps.accounts.audit.receivers.record", lambda *a, **k: 1 / 0)
+        for path in ("/auth/logout", "/auth/logout-all"):
+            with pytest.raises(ZeroDivisionError):
+                http.post(path)
+    assert http.get("/auth/me").status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)

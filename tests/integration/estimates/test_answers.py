@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from guardian.shortcuts import assign_perm
 
 from apps.core.clock import database_now
 from apps.workflows.models import Execution, Performer, Task
@@ -132,6 +133,54 @@ def test_an_approval_blocks_and_says_so(reader, make_workflow, owner, past):
     assert nothing(told)
     assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("ok", "approval")]
     assert "blocked" in told["reason"]
+
+
+@pytest.mark.parametrize("block", [{"approval": {"who": ["admin"]}}, {"wait": {"signal": "go"}}, "requires"])
+def test_a_block_is_seen_behind_many_steps_that_go_on(reader, make_workflow, owner, block):
+    last = {"id": "last", **block} if isinstance(block, dict) else noop("last", requires=["gpu >= 1"])
+    workflow = make_workflow([*[noop(f"s{n}") for n in range(30)], last], name="Wide")
+    executions.start(workflow, by=owner)
+    claim(1)  # the others stand in line, and will be taken
+    told = reader.get("/progress/wide/estimate").json()
+    assert nothing(told)
+    assert [one["step_id"] for one in told["blocked_by"]] == ["last"]
+
+
+def test_what_blocks_a_sub_workflow_blocks_its_step_and_is_told_to_who_may_read_it(
+    reader, nobody, make_workflow, owner, past
+):
+    make_workflow([{"id": "ok", "approval": {"who": ["admin"]}}], name="Inner")
+    middle = make_workflow([{"id": "deeper", "workflow": {"id": "inner"}}], name="Middle")
+    outer = make_workflow([{"id": "sub", "workflow": {"id": "middle"}}, noop("b", "sub")], name="Outer")
+    executions.start(outer, by=owner)
+    drive()
+    told = reader.get("/progress/outer/estimate").json()
+    assert nothing(told)
+    assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("sub", "approval")]
+    assert "`middle`" in told["reason"]
+    assert "`inner`" in told["reason"]
+    assign_perm("workflow:read", nobody.user, outer)
+    hidden = nobody.get("/progress/outer/estimate").json()
+    assert nothing(hidden)
+    assert [(one["step_id"], one["code"]) for one in hidden["blocked_by"]] == [("sub", "sub_workflow")]
+    assert "inner" not in str(hidden)
+    assert "middle" not in str(hidden)
+    assign_perm("workflow:read", nobody.user, middle)
+    half = nobody.get("/progress/outer/estimate").json()
+    assert "middle" in half["reason"]
+    assert "inner" not in str(half)
+
+
+def test_a_sub_workflow_that_goes_on_blocks_nothing(reader, make_workflow, owner):
+    make_workflow([noop("work")], name="Inner")
+    outer = make_workflow([{"id": "sub", "workflow": {"id": "inner"}}], name="Outer")
+    execution = executions.start(outer, by=owner)
+    told = reader.get("/progress/outer/estimate").json()
+    assert told["blocked_by"] == []
+    child = Execution.objects.get(parent_task__execution=execution)
+    executions.pause(child, by=owner)
+    told = reader.get("/progress/outer/estimate").json()
+    assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("sub", "paused")]
 
 
 def test_without_a_performer_it_is_blocked_by_that(reader, workflow, owner, past):

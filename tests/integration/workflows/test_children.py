@@ -2,6 +2,7 @@
 
 import pytest
 
+from apps.core.errors import Invalid
 from apps.workflows.models import Execution, Task
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.invariants import verdict
@@ -95,7 +96,7 @@ def test_cancel_stops_it_and_waits_for_it(start):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"id": "nobody"}, "there is no workflow `nobody`"),
+        ({"id": "nobody"}, "there is no workflow `nobody`, or who started this may not know of it"),
         ({"id": "child", "version": 7}, "has no version 7"),
         ({"id": "child", "inputs": {"n": "x"}}, "/n"),
     ],
@@ -107,14 +108,33 @@ def test_one_that_cannot_be_started_fails_the_step(start, config, message):
     assert message in parent.error["message"]
 
 
-def test_who_may_not_execute_it_may_not_by_way_of_another(make_user, child):
+def test_a09_one_that_may_not_be_read_is_told_like_one_that_never_was(make_user, child):
     stranger = make_user()
+    data = {"name": "Mine", "steps": [{"id": "sub", "workflow": {"id": "child", "inputs": {"n": 1}}}]}
+    parent = executions.start(workflows.create(data, by=stranger), by=stranger)
+    settle(parent)
+    assert parent.error["message"] == "there is no workflow `child`, or who started this may not know of it"
+    assert not child.executions.exists()
+
+
+def test_who_may_not_execute_it_may_not_by_way_of_another(make_user, child):
+    stranger = make_user("guest")  # who reads every workflow
     data = {"name": "Mine", "steps": [{"id": "sub", "workflow": {"id": "child", "inputs": {"n": 1}}}]}
     parent = executions.start(workflows.create(data, by=stranger), by=stranger)
     settle(parent)
     assert parent.status == "failed"
     assert "may not execute the workflow `child`" in parent.error["message"]
     assert not child.executions.exists()
+
+
+def test_a09_a_circle_names_no_workflow_that_one_may_not_read(make_workflow, make_user):
+    stranger = make_user()
+    loop = workflows.create({"name": "Loop", "steps": [noop("a")]}, by=stranger)
+    make_workflow([{"id": "c", "workflow": {"id": "loop"}}], name="Hidden")
+    make_workflow([{"id": "c", "workflow": {"id": "hidden"}}], name="Outer")
+    with pytest.raises(Invalid) as refused:
+        workflows.update(loop, {"name": "Loop", "steps": [{"id": "m", "workflow": {"id": "outer"}}]}, by=stranger)
+    assert refused.value.problems[0].message.endswith(": loop → outer → … → loop")
 
 
 def test_a_circle_is_refused_when_it_is_saved_and_when_it_is_run(start, make_workflow, owner, child):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -219,18 +220,34 @@ async def test_what_an_administrator_shows_it_can_read(perform, tmp_path_factory
     assert (await perform(["cat", str(tools / "list.txt")], sandbox_read=(str(tools),))).outputs["stdout"] == "shown"
 
 
+async def test_where_an_administrator_lets_it_write_it_can_and_nowhere_else(perform, tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "open").mkdir()
+    for path, mode in ((shared, 0o755), (shared / "open", 0o777)):
+        path.chmod(mode)
+    place, kept = shared / "open", shared / "open" / "kept"
+    assert (await perform(sh(f"echo x > {kept}"))).error
+    assert (await perform(sh(f"echo x > {kept}"), sandbox_read=(str(shared),))).error
+    assert not kept.exists()
+    script = f"echo x > {kept}; touch {shared}/y /usr/y; ls {shared}"
+    both = {"sandbox_read": (str(shared),), "sandbox_write": (str(place),)}
+    assert (await perform(sh(script), **both)).outputs["stdout"] == "open\n"
+    assert (kept.read_text(), kept.stat().st_uid >= FIRST_UID or os.geteuid() != 0) == ("x\n", True)
+
+
+@pytest.mark.parametrize("setting", ["sandbox_read", "sandbox_write"])
 @pytest.mark.parametrize(
     "path",
     ["relative", "/", "{data}", "{data}/work/x", "{data}/db.sqlite3", "{data}/keys/..", "{link}", "/proc", "/proc/1"],
 )
-def test_the_servers_own_data_cannot_be_shown(tmp_path, path):
+def test_the_servers_own_data_cannot_be_shown(tmp_path, path, setting):
     data, link = tmp_path / "data", tmp_path / "link"
     data.mkdir()
     link.symlink_to(data)
     options = {"work_dir": data / "work", "data_dir": data}
-    with pytest.raises(Invalid, match="PROCESS_SANDBOX_READ"):
-        Options(**options, sandbox_read=(path.format(data=data, link=link),))
-    assert Options(**options, sandbox_read=(str(tmp_path / "tools"),))
+    with pytest.raises(Invalid, match=f"PROCESS_{setting.upper()}"):
+        Options(**options, **{setting: (path.format(data=data, link=link),)})
+    assert Options(**options, **{setting: (str(tmp_path / "tools"),)})
 
 
 async def test_where_no_sandbox_can_be_built_nothing_runs_and_it_is_said_why(perform, monkeypatch, tmp_path):
@@ -241,17 +258,38 @@ async def test_where_no_sandbox_can_be_built_nothing_runs_and_it_is_said_why(per
     assert "apt-get install bubblewrap" in error.message
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_worker_that_is_not_root_builds_the_same_walls(tmp_path):
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+
+
+def performed_by_nobody(script, work_dir):
     """As user `nobody`, by way of user namespaces."""
-    box = Sandbox(Options(work_dir=tmp_path / "work", process_steps="sandboxed"))
+    box = Sandbox(Options(work_dir=work_dir, process_steps="sandboxed", limits=Limits(processes=40)))
     box._as_root = False
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, environment_file({"WHO": "me"}) as environment:
         os.chown(directory, 65534, 65534)
-        script = "id -u; echo $WHO; touch x && ls; touch /usr/x || cat /etc/shadow || grep CapEff /proc/self/status"
         line = box.command_line(["sh", "-c", script], Path(directory), environment.fileno(), 65534)
-        done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *line],
-            capture_output=True, text=True, cwd="/", timeout=60, check=False, pass_fds=(environment.fileno(),),
+        return subprocess.run(
+            [*NOBODY, *line], capture_output=True, text=True, cwd="/", timeout=60, check=False,
+            pass_fds=(environment.fileno(),),
         )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_worker_that_is_not_root_builds_the_same_walls(tmp_path):
+    script = "id -u; echo $WHO; touch x && ls; touch /usr/x || cat /etc/shadow || grep CapEff /proc/self/status"
+    done = performed_by_nobody(script, tmp_path / "work")
     assert done.stdout.split() == ["65534", "me", "x", "CapEff:", "0" * 16], done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a27_what_else_its_user_runs_does_not_count_among_its_processes(tmp_path):
+    others = subprocess.Popen([*NOBODY, "sh", "-c", "for n in $(seq 60); do sleep 60 & done; echo; wait"],
+                              stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    try:
+        others.stdout.read(1)
+        started = "i=0; while [ $i -lt {} ]; do sleep 2 & i=$((i+1)); done; echo all"
+        assert performed_by_nobody(started.format(20), tmp_path / "work").stdout == "all\n"
+        assert performed_by_nobody(started.format(60), tmp_path / "work").stdout == "", "and its own are held"
+    finally:
+        os.killpg(others.pid, signal.SIGKILL)
+        others.wait()

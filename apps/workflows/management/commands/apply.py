@@ -1,10 +1,12 @@
 """`manage.py apply DIR`: has a directory of workflow files be the workflows of this installation."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.accounts.audit import command
 from apps.accounts.models import User
 from apps.core.errors import PlatformError
 from apps.workflows.services import files
@@ -35,7 +37,8 @@ class Command(BaseCommand):
             raise CommandError(f"there is no active account {options['by']!r}; name one with --by")
         wanted = {name: options[name] for name in ("source", "prune", "dry_run")}
         try:
-            done = files.apply(directory, by=by, **wanted)
+            with nullcontext() if options["dry_run"] else command("apply"):
+                done = files.apply(directory, by=by, **wanted)
         except files.Wrong as wrong:
             for name, problem in wrong.problems:
                 self.stderr.write(f"{name}: {problem.pointer or '/'}: {problem.message}")

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Count, Q
 
+from apps.accounts.audit import command
 from apps.core.errors import PlatformError
 from apps.workflows.models import MetricLabel, Workflow
 from apps.workflows.services import labels
@@ -26,7 +27,8 @@ class Command(BaseCommand):
             raise CommandError("--instead-of needs --pin: name the workflow that gets the label")
         if options["pin"]:
             try:
-                labels.pin(options["pin"], instead_of=options["instead_of"])
+                with command("metric_labels"):
+                    labels.pin(options["pin"], instead_of=options["instead_of"])
             except PlatformError as error:
                 raise CommandError(error.detail) from None
         own = MetricLabel.objects.values("workflow__slug").annotate(steps=Count("pk", filter=~Q(step_id="")))

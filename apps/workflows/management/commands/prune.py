@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from apps.accounts.audit import command
 from apps.core.clock import database_now
 from apps.workflows.services import retention
 
@@ -20,7 +21,11 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Prune until nothing old is left, and say how much went."""
         now = database_now()
-        counts = retention.count(now) if options["dry_run"] else retention.run(now).counts
+        if options["dry_run"]:
+            counts = retention.count(now)
+        else:
+            with command("prune"):
+                counts = retention.run(now).counts
         for table, number in sorted(counts.items()):
             if number:
                 self.stdout.write(f"{table}: {number:,}")

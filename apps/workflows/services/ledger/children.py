@@ -116,11 +116,11 @@ def start_child(unit: Unit, parent: Held, name: str, config: Mapping[str, Any]) 
     """Start another workflow as the task `name` of `parent`; gives the error where it cannot be started."""
     slug = str(config.get("id"))
     workflow = Workflow.objects.filter(slug=slug, kind=Workflow.Kind.WORKFLOW).first()
-    if workflow is None:
-        return _refused(f"there is no workflow `{slug[:100]}`")
     by = _on_behalf_of(parent)
-    if by is None or not Workflow.objects.visible_to(by, Permission.WORKFLOW_EXECUTE).filter(pk=workflow.pk).exists():
-        return _refused(f"who started this may not execute the workflow `{slug}`")
+    if workflow is None or not _may(by, Permission.WORKFLOW_EXECUTE, workflow):
+        if workflow is not None and _may(by, Permission.WORKFLOW_READ, workflow):
+            return _refused(f"who started this may not execute the workflow `{slug}`")
+        return _refused(f"there is no workflow `{slug[:100]}`, or who started this may not know of it")
     if circle := _circle(unit, parent.row, workflow.pk):
         return _refused(circle)
     number = config.get("version") or workflow.version_number
@@ -160,6 +160,10 @@ def _on_behalf_of(parent: Held) -> User | None:
         return by or Workflow.objects.select_related("owner").get(pk=parent.row.workflow_id).owner
     found = Execution.objects.select_related("requested_by", "workflow__owner").get(pk=parent.row.id)
     return found.requested_by or found.workflow.owner
+
+
+def _may(by: User | None, permission: Permission, workflow: Workflow) -> bool:
+    return by is not None and Workflow.objects.visible_to(by, permission).filter(pk=workflow.pk).exists()
 
 
 def _circle(unit: Unit, row: sql.ExecutionRow, workflow: UUID) -> str:
