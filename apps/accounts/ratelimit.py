@@ -132,6 +132,17 @@ def count_code(request: HttpRequest | None, user_pk: object) -> None:
             raise TooMany("Too many codes for this account.", retry_after=max(1, usage["time_left"]))
 
 
+def count_handshake(request: HttpRequest) -> None:
+    """The handshake of a socket, which no middleware sees: one request of whoever its credential names.
+
+    One by a cookie, a ticket or nothing counts for its address. Raises `TooMany`.
+    """
+    if settings.ENV.RATE_LIMIT_ENABLED:
+        usage = _usage(request, _signed_key(request) or _api_key(request) or _session_key(request, None))
+        if usage is not None and usage["should_limit"]:
+            raise TooMany("Too many handshakes.", retry_after=max(1, usage["time_left"]))
+
+
 class RateLimitMiddleware:
     """Answers 429 with Retry-After where a caller exceeds `RATE_LIMIT_USER`."""
 

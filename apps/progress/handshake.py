@@ -17,9 +17,11 @@ from django.http.request import split_domain_port, validate_host
 
 from apps.accounts.callers import bearer_of, read_bearer
 from apps.accounts.models import User
+from apps.accounts.ratelimit import count_handshake
 from apps.core.errors import Denied, Invalid, Unauthenticated
 from apps.progress import tickets
 from apps.progress.credentials import Credential, may_watch, user_behind
+from apps.progress.noting import request_of
 
 _FORBIDDEN = frozenset({"token", "access_token", "refresh_token", "authorization"})
 _KNOWN = frozenset({"workflow_id", "since", "include_completed", "include_failed", "coalesce", "ticket"})
@@ -51,7 +53,8 @@ class Wish:
 
 
 def admit(scope: Mapping[str, Any]) -> Admission:
-    """Let the caller in (uses the database). Raises `Unauthenticated` or `Denied`."""
+    """Let the caller in (uses the database). Raises `Unauthenticated`, `Denied` or `TooMany`."""
+    _count(scope)
     query = _query(scope)
     if _FORBIDDEN & {name.lower() for name in query}:
         raise Denied("A token in the query would be kept in logs; send a header, a subprotocol or a ticket.")
@@ -78,6 +81,14 @@ def admit(scope: Mapping[str, Any]) -> Admission:
             raise Unauthenticated("Authentication credentials were not provided.")
         raise Denied("This needs the permission progress:read.")
     return Admission(credential=credential, user=user, subprotocol=subprotocols[0] if by_protocol else None)
+
+
+def _count(scope: Mapping[str, Any]) -> None:
+    """One request of the caller's allowance, before anything is asked of the database about it. Raises `TooMany`."""
+    request, headers, subprotocols = request_of(scope), _headers(scope), list(scope.get("subprotocols") or ())
+    token = f"Bearer {subprotocols[1]}" if len(subprotocols) == 2 else ""
+    request.META["HTTP_AUTHORIZATION"] = headers.get("authorization", [token])[0]
+    count_handshake(request)
 
 
 def wish(scope: Mapping[str, Any]) -> Wish:

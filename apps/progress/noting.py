@@ -24,15 +24,16 @@ def noted(scope: Mapping[str, Any], user: User | AnonymousUser, about: str | Non
     if not seldom(f"watch:{user.pk}:{about!a}"):
         return
     try:
-        actor = Actor.of(user, address=_address(scope))
+        actor = Actor.of(user, address=client_address(request_of(scope)))
         record("progress.subscribe", object_type="progress", object_id=about or "*", actor=actor)
     except Error:
         logger.exception("a subscription could not be put into the audit log")
 
 
-def _address(scope: Mapping[str, Any]) -> str:
+def request_of(scope: Mapping[str, Any]) -> HttpRequest:
+    """A handshake as far as it says where it comes from."""
     request = HttpRequest()
     request.META["REMOTE_ADDR"] = (scope.get("client") or ("",))[0]
     forwarded = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
     request.META["HTTP_X_FORWARDED_FOR"] = ",".join(forwarded)
-    return client_address(request)
+    return request

@@ -16,7 +16,7 @@ from docker.types import LogConfig, Mount
 
 from apps.executors.container import archive
 from apps.executors.container.config import ARTIFACTS
-from apps.executors.container.labels import INSTALLATION
+from apps.executors.container.labels import cache_of
 from apps.executors.container.work import Ended, NotPerformed, Work, registry_unreached
 from apps.executors.types import Stream
 
@@ -172,10 +172,8 @@ class Box:
     def _mounts(self) -> Iterator[Mount]:
         for volume in self._work.volumes:
             yield Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
-        of = self._work.labels.get(INSTALLATION, "")[:12]
-        workflow = next((value for name, value in self._work.labels.items() if name.endswith(".workflow")), "")
         for cache in self._work.caches:
-            yield Mount(cache.target, f"orchestration-{of}-{workflow}-{cache.name}", type="volume")
+            yield Mount(cache.target, cache_of(self._work.labels, cache.name), type="volume")
 
     def _remove(self) -> None:
         if self._id is None:

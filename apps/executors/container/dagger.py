@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.executors.container import engine
 from apps.executors.container.config import ARTIFACTS, Volume
+from apps.executors.container.labels import cache_of
 from apps.executors.container.threads import apart
 from apps.executors.container.work import Ended, NotPerformed, Receive, Work, registry_unreached
 from apps.executors.options import Options
@@ -166,9 +167,9 @@ def _made_ready(client: "Client", work: Work, sources: Sequence["Directory"]) ->
         place = PurePosixPath(ARTIFACTS)
         room = client.directory().with_new_directory(place.name, permissions=0o777)  # whoever the command runs as
         container = container.with_mounted_directory(str(place.parent), room)
-    workflow = next((value for name, value in work.labels.items() if name.endswith(".workflow")), "")
     for cache in work.caches:
-        container = container.with_mounted_cache(cache.target, client.cache_volume(f"{workflow}-{cache.name}"))
+        kept = client.cache_volume(cache_of(work.labels, cache.name))
+        container = container.with_mounted_cache(cache.target, kept)
     return container.with_user(work.user) if work.user is not None else container
 
 

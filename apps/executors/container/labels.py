@@ -1,4 +1,6 @@
-"""The labels of a container: whose it is, so that those whose worker died are found."""
+"""The labels of a container: whose it is, so that those whose worker died are found. And whose a cache is."""
+
+from collections.abc import Mapping
 
 from apps.executors.types import StepCall
 
@@ -6,6 +8,7 @@ PREFIX = "org.orchestration."
 INSTALLATION = f"{PREFIX}installation"
 TASK = f"{PREFIX}task"
 ATTEMPT = f"{PREFIX}attempt"
+WORKFLOW = f"{PREFIX}workflow"
 
 
 def labels_of(call: StepCall, installation: str) -> dict[str, str]:
@@ -14,7 +17,15 @@ def labels_of(call: StepCall, installation: str) -> dict[str, str]:
         INSTALLATION: installation,
         TASK: call.task_key,
         ATTEMPT: str(call.attempt),
-        f"{PREFIX}workflow": call.workflow_id,
+        WORKFLOW: call.workflow_id,
         f"{PREFIX}execution": call.execution_id,
         f"{PREFIX}step": call.step_id,
     }
+
+
+def cache_of(labels: Mapping[str, str], name: str) -> str:
+    """What an engine calls a cache of this name: no two workflows and installations ever mean the same.
+
+    The id of a workflow has no dot, so that it ends with the first.
+    """
+    return f"orchestration-{labels.get(INSTALLATION, '')[:12]}-{labels.get(WORKFLOW, '')}.{name}"

@@ -146,7 +146,7 @@ class ProcessExecutor:
                 environment = {"PATH": sandbox.PATH}  # of the programs that build the walls
             try:
                 child = ChildProcess(
-                    limited(command, self._options.limits, alone=self._sandbox is not None, mark=mark),
+                    limited(command, self._options.limits, mark=mark),
                     mark=mark,
                     environment=environment,
                     directory=directory,

@@ -70,12 +70,9 @@ def command_line(command: Sequence[str], *, path: str, directory: Path) -> list[
     return [_program(command[0], path, directory), *command[1:]]
 
 
-def limited(command: Sequence[str], limits: Limits, *, alone: bool, mark: str) -> list[str]:
-    """What to execute so that `command` is held to `limits` and bears `mark` among them.
-
-    `alone`: no other process counts among its user's.
-    """
-    prefix = _prefix(limits, alone)
+def limited(command: Sequence[str], limits: Limits, *, mark: str) -> list[str]:
+    """What to execute so that each process of `command` is held to `limits` and bears `mark` among them."""
+    prefix = _prefix(limits)
     if not prefix:
         return list(command)
     number = guard.number(mark) if _unmarked() else None
@@ -92,7 +89,7 @@ _REFUSED = re.compile(r"(?:setpriv|prlimit): failed to execute (.*)|sh: 1: exec:
 
 
 @functools.cache
-def _prefix(limits: Limits, alone: bool) -> tuple[str, ...]:
+def _prefix(limits: Limits) -> tuple[str, ...]:
     if sys.platform != "linux" or not os.access(SETPRIV, os.X_OK):
         return ()
     asked = {
@@ -100,7 +97,6 @@ def _prefix(limits: Limits, alone: bool) -> tuple[str, ...]:
         "cpu": limits.cpu_seconds,
         "fsize": limits.file_bytes,
         "nofile": limits.open_files,
-        "nproc": limits.processes if alone else 0,
     }
     given = [f"--{name}={value}" for name, value in asked.items() if value]
     return (str(SETPRIV), "--pdeathsig", "KILL", "--", str(PRLIMIT), "--core=0", *given)

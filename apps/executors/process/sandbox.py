@@ -45,6 +45,7 @@ class Sandbox:
         self._shown = dict.fromkeys(options.sandbox_read, "--ro-bind")
         self._shown |= dict.fromkeys(options.sandbox_write, "--bind")
         self._network = options.sandbox_network
+        self._processes = options.limits.processes
         self._as_root = os.geteuid() == 0
 
     @functools.cached_property
@@ -109,6 +110,8 @@ class Sandbox:
                 walls += ["--cap-add", f"CAP_{capability}"]
             walls += ["--", "setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--inh-caps=-all"]
             walls += ["--bounding-set=-all", "--no-new-privs"]
+        if self._processes:  # within, where no other process counts among its user's
+            walls += ["--", "prlimit", f"--nproc={self._processes}"]
         return [*walls, "--", "/bin/sh", "-c", _SCRIPT, "sh", *command]
 
 

@@ -27,6 +27,11 @@ def reader(make_user):
 
 
 @pytest.fixture
+def nobody(make_user):
+    return Caller(make_user())
+
+
+@pytest.fixture
 def reporter(make_user):
     return Caller(make_user("agent"))
 

@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from guardian.shortcuts import assign_perm
 
 from apps.core.clock import database_now
 from apps.workflows.models import Execution, Performer, Task
+from apps.workflows.selectors.estimates.situation import UNKNOWN_SLOTS, slots_for
 from apps.workflows.services import breakers, executions
 from apps.workflows.services.estimates.folding import fold
 from tests.integration.conftest import noop
@@ -105,6 +107,20 @@ def test_the_coverage_of_past_intervals_is_measured(reader, workflow, owner, pas
     assert told["reason"] is None
 
 
+def test_the_slots_are_those_that_it_holds_and_that_are_free_or_its_fair_share(make_workflow, owner):
+    wide = make_workflow([noop(f"s{n}") for n in range(8)], name="Wide")
+    first, now = executions.start(wide, by=owner), database_now()
+    assert slots_for(first, now) == 4
+    assert len(claim(3)) == 3
+    second = executions.start(wide, by=owner)
+    assert slots_for(first, now) == 3 + 1
+    assert slots_for(second, now) == 2, "one is free, and half of four is fair"
+    Performer.objects.update(slots=12)
+    assert (slots_for(first, now), slots_for(second, now)) == (12, 9)
+    Performer.objects.update(draining=True)
+    assert slots_for(first, now) == UNKNOWN_SLOTS, "how many there are when one comes is not known"
+
+
 def test_items_count_as_they_are_known(reader, make_workflow, owner):
     steps = [noop("load", for_each="${inputs.numbers}", max_parallel=1)]
     workflow = make_workflow(steps, name="Load", inputs={"numbers": {"type": "array"}})
@@ -132,6 +148,54 @@ def test_an_approval_blocks_and_says_so(reader, make_workflow, owner, past):
     assert nothing(told)
     assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("ok", "approval")]
     assert "blocked" in told["reason"]
+
+
+@pytest.mark.parametrize("block", [{"approval": {"who": ["admin"]}}, {"wait": {"signal": "go"}}, "requires"])
+def test_a_block_is_seen_behind_many_steps_that_go_on(reader, make_workflow, owner, block):
+    last = {"id": "last", **block} if isinstance(block, dict) else noop("last", requires=["gpu >= 1"])
+    workflow = make_workflow([*[noop(f"s{n}") for n in range(30)], last], name="Wide")
+    executions.start(workflow, by=owner)
+    claim(1)  # the others stand in line, and will be taken
+    told = reader.get("/progress/wide/estimate").json()
+    assert nothing(told)
+    assert [one["step_id"] for one in told["blocked_by"]] == ["last"]
+
+
+def test_what_blocks_a_sub_workflow_blocks_its_step_and_is_told_to_who_may_read_it(
+    reader, nobody, make_workflow, owner, past
+):
+    make_workflow([{"id": "ok", "approval": {"who": ["admin"]}}], name="Inner")
+    middle = make_workflow([{"id": "deeper", "workflow": {"id": "inner"}}], name="Middle")
+    outer = make_workflow([{"id": "sub", "workflow": {"id": "middle"}}, noop("b", "sub")], name="Outer")
+    executions.start(outer, by=owner)
+    drive()
+    told = reader.get("/progress/outer/estimate").json()
+    assert nothing(told)
+    assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("sub", "approval")]
+    assert "`middle`" in told["reason"]
+    assert "`inner`" in told["reason"]
+    assign_perm("workflow:read", nobody.user, outer)
+    hidden = nobody.get("/progress/outer/estimate").json()
+    assert nothing(hidden)
+    assert [(one["step_id"], one["code"]) for one in hidden["blocked_by"]] == [("sub", "sub_workflow")]
+    assert "inner" not in str(hidden)
+    assert "middle" not in str(hidden)
+    assign_perm("workflow:read", nobody.user, middle)
+    half = nobody.get("/progress/outer/estimate").json()
+    assert "middle" in half["reason"]
+    assert "inner" not in str(half)
+
+
+def test_a_sub_workflow_that_goes_on_blocks_nothing(reader, make_workflow, owner):
+    make_workflow([noop("work")], name="Inner")
+    outer = make_workflow([{"id": "sub", "workflow": {"id": "inner"}}], name="Outer")
+    execution = executions.start(outer, by=owner)
+    told = reader.get("/progress/outer/estimate").json()
+    assert told["blocked_by"] == []
+    child = Execution.objects.get(parent_task__execution=execution)
+    executions.pause(child, by=owner)
+    told = reader.get("/progress/outer/estimate").json()
+    assert [(one["step_id"], one["code"]) for one in told["blocked_by"]] == [("sub", "paused")]
 
 
 def test_without_a_performer_it_is_blocked_by_that(reader, workflow, owner, past):

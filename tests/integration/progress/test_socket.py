@@ -13,7 +13,9 @@ from guardian.shortcuts import assign_perm, remove_perm
 from apps.accounts import services as accounts
 from apps.accounts import tokens
 from apps.accounts.models import RefreshFamily, Role
+from apps.core.errors import TooMany
 from apps.progress import credentials
+from apps.progress.handshake import admit
 from apps.progress.routing import websocket
 from apps.workflows.models import Workflow
 
@@ -166,6 +168,24 @@ async def test_a15_handshakes_without_a_good_credential_are_refused(socket, repo
     assert not await socket(f"token={reporter.token}", by=reporter).open()
     assert not await socket("workflow_id=t", headers=[(b"authorization", b"Bearer nonsense")]).open()
     assert not await socket("workflow_id=t", subprotocols=["bearer", "nonsense"]).open()
+    assert await socket("workflow_id=t", by=reporter).open()
+
+
+async def test_handshakes_are_requests_of_whoever_makes_them(socket, reporter, reader, started, set_env):
+    """A caller who has none left gets no socket either; others do, and what fails counts for the address."""
+    nonsense = [(b"authorization", b"Bearer nonsense")]
+    set_env(RATE_LIMIT_USER="3/m")
+    for _ in range(2):
+        assert await socket("workflow_id=t", by=reporter).open()
+    assert await socket("workflow_id=t", subprotocols=["bearer", reporter.token]).open()
+    assert not await socket("workflow_id=t", by=reporter).open()
+    assert (await run(reporter.get)("/progress/t")).status_code == 429
+    assert await socket("workflow_id=t", by=reader).open()
+    for _ in range(3):
+        assert not await socket("workflow_id=t", headers=nonsense).open()
+    with pytest.raises(TooMany):
+        await run(admit)({"type": "websocket", "headers": nonsense})
+    set_env(RATE_LIMIT_ENABLED=False)
     assert await socket("workflow_id=t", by=reporter).open()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -257,17 +258,38 @@ async def test_where_no_sandbox_can_be_built_nothing_runs_and_it_is_said_why(per
     assert "apt-get install bubblewrap" in error.message
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_worker_that_is_not_root_builds_the_same_walls(tmp_path):
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+
+
+def performed_by_nobody(script, work_dir):
     """As user `nobody`, by way of user namespaces."""
-    box = Sandbox(Options(work_dir=tmp_path / "work", process_steps="sandboxed"))
+    box = Sandbox(Options(work_dir=work_dir, process_steps="sandboxed", limits=Limits(processes=40)))
     box._as_root = False
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, environment_file({"WHO": "me"}) as environment:
         os.chown(directory, 65534, 65534)
-        script = "id -u; echo $WHO; touch x && ls; touch /usr/x || cat /etc/shadow || grep CapEff /proc/self/status"
         line = box.command_line(["sh", "-c", script], Path(directory), environment.fileno(), 65534)
-        done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *line],
-            capture_output=True, text=True, cwd="/", timeout=60, check=False, pass_fds=(environment.fileno(),),
+        return subprocess.run(
+            [*NOBODY, *line], capture_output=True, text=True, cwd="/", timeout=60, check=False,
+            pass_fds=(environment.fileno(),),
         )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_worker_that_is_not_root_builds_the_same_walls(tmp_path):
+    script = "id -u; echo $WHO; touch x && ls; touch /usr/x || cat /etc/shadow || grep CapEff /proc/self/status"
+    done = performed_by_nobody(script, tmp_path / "work")
     assert done.stdout.split() == ["65534", "me", "x", "CapEff:", "0" * 16], done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a27_what_else_its_user_runs_does_not_count_among_its_processes(tmp_path):
+    others = subprocess.Popen([*NOBODY, "sh", "-c", "for n in $(seq 60); do sleep 60 & done; echo; wait"],
+                              stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    try:
+        others.stdout.read(1)
+        started = "i=0; while [ $i -lt {} ]; do sleep 2 & i=$((i+1)); done; echo all"
+        assert performed_by_nobody(started.format(20), tmp_path / "work").stdout == "all\n"
+        assert performed_by_nobody(started.format(60), tmp_path / "work").stdout == "", "and its own are held"
+    finally:
+        os.killpg(others.pid, signal.SIGKILL)
+        others.wait()

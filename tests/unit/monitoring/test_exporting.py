@@ -28,27 +28,29 @@ tracing.configure(service=sys.argv[2])
 def work():
     pass
 
-worst = 0.0
+took = []
 for number in range(int(sys.argv[3])):
     began = time.perf_counter()
     work()
-    worst = max(worst, time.perf_counter() - began)
-print(worst, time.monotonic(), flush=True)
+    took.append(time.perf_counter() - began)
+took.sort()
+print(took[-1], took[len(took) * 99 // 100], time.monotonic(), flush=True)
 """
 
 
 def run(endpoint, *, spans=3_000, service="worker"):
-    """(worst call in seconds, seconds from the program's last line to its end, what it wrote to stderr)."""
+    """(worst call and the 99th of a hundred in seconds, from the last line to the end, what it wrote to stderr)."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "orchestration.settings.test", "LOG_LEVEL": "INFO"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, endpoint, service, str(spans)],
         capture_output=True, text=True, env=environment, timeout=60, check=True,
     )  # fmt: skip
     ended = time.monotonic()
-    worst, last = map(float, done.stdout.split())
-    return worst, ended - last, done.stderr
+    worst, p99, last = map(float, done.stdout.split())
+    return worst, p99, ended - last, done.stderr
 
 
+P99 = 0.005  # what A33 allows; a span takes some 30 µs
 ENDS_WITHIN = 8.0  # far above the 3 s it takes at most on a machine of its own, far below a hang
 
 
@@ -69,18 +71,21 @@ def dead():
 
 
 def test_a33_a_dead_collector_holds_nothing_up(dead):
-    worst, ending, log = run(dead)
+    worst, p99, ending, log = run(dead)
     assert ending <= ENDS_WITHIN
     assert worst <= 1.5
+    assert p99 <= P99
     assert log.count("does not answer") == 1
     assert "Traceback" not in log
     assert log.count("\n") == 1
 
 
 def test_a33_a_hanging_collector_holds_nothing_up(silent):
-    worst, ending, log = run(silent)
+    worst, p99, ending, log = run(silent)
     assert ending <= ENDS_WITHIN
     assert worst <= 1.5
+    assert p99 <= P99
+    assert log.count("\n") == log.count("does not answer") <= 1
     assert "Traceback" not in log
 
 

@@ -8,13 +8,16 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from apps.accounts.permissions import Permission
 from apps.core.clock import database_now
 from apps.core.errors import NotFound
+from apps.workflows.engine.ids import step_of
 from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.estimate import Calibration, Estimate, Profile, estimate, profile_of
 from apps.workflows.models import Execution, Experience, Task, Workflow
 from apps.workflows.selectors.estimates.history import kept_runs, past_runs, shape_of
 from apps.workflows.selectors.estimates.situation import FIELDS, situation_of
+from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.relations import whole_steps
 from apps.workflows.selectors.why import reasons_of
 
@@ -24,6 +27,9 @@ _GOES_ON = frozenset({
     "stopping", "timer",
 })  # fmt: skip
 MOST_BLOCKED = 20  # open tasks of which it is asked
+MOST_IN_LINE = 2_000  # tasks in line that are told apart
+MOST_DEPTH = 5  # sub-workflows within sub-workflows that are looked into
+_HIDDEN = "it waits for an execution of a workflow that you may not read, and that one is blocked"
 _OPEN_WAITS = (Status.PENDING, Status.WAITING, Status.PAUSED)
 
 
@@ -149,18 +155,64 @@ def _learnt(workflow: UUID, version: UUID, number: int, tracker: bool) -> tuple[
 # --- what it is blocked by --------------------------------------------------------------------------------------------
 
 
-def blocked_by(user: Any, row: Execution) -> list[dict[str, Any]]:
-    """The open steps that wait for somebody, each with the reason that `why` gives."""
-    open_tasks = Task.objects.filter(execution=row, status__in=[one.value for one in _OPEN_WAITS])
-    asked = list(open_tasks.exclude(ready_at__isnull=True, waiting_for="").order_by("pk")[:MOST_BLOCKED])
+def blocked_by(user: Any, row: Execution, *, depth: int = 0) -> list[dict[str, Any]]:
+    """The open steps that wait for somebody, each with the reason that `why` gives; a sub-workflow's are its step's."""
+    asked = _asked(row)
     if not asked:
         return []
     for task in asked:
         task.execution = row
     reasons = reasons_of(user, row, asked)
+    within = _within(user, [task for task in asked if task.waiting_for == "execution"], depth)
     return [
         {"step_id": task.step_id, "code": found["code"], "message": found["message"]}
         for task in asked
-        for found in reasons[task.pk]
+        for found in (*reasons[task.pk], *within.get(task.pk, ()))
         if found["code"] not in _GOES_ON and task.status not in TERMINAL
     ]
+
+
+def _asked(row: Execution) -> list[Task]:
+    """The open tasks that may wait for somebody: all cannot be asked, so of those in line one of each kind at first.
+
+    What stands in line waits for the same where its queue, what it requires and its breakers are the same.
+    """
+    there = Task.objects.filter(execution=row, status__in=[one.value for one in _OPEN_WAITS]).order_by("pk")
+    waiting = there.exclude(waiting_for="").exclude(waiting_for__in=("timer", "items", "leave", "retry"))
+    asked = list(waiting[:MOST_BLOCKED])
+    if len(asked) < MOST_BLOCKED and row.workflow.kind != Workflow.Kind.TRACKER:
+        graph = graph_of(row.version_id)
+        kinds: dict[Any, UUID] = {}
+        in_line = list(there.filter(ready_at__isnull=False).values_list("pk", "step_id", "lane")[:MOST_IN_LINE])
+        for key, name, lane in in_line:
+            kinds.setdefault((lane, graph.steps[step_of(name)].breakers), key)
+        known = {task.pk for task in asked}
+        first = dict.fromkeys((*kinds.values(), *(key for key, _, _ in in_line)))
+        more = [key for key in first if key not in known][: MOST_BLOCKED - len(asked)]
+        asked += Task.objects.filter(pk__in=more)
+    return sorted(asked, key=lambda task: task.pk)
+
+
+def _within(user: Any, tasks: Sequence[Task], depth: int) -> dict[UUID, list[dict[str, Any]]]:
+    """By task what its sub-workflow is blocked by; of one that the asker may not read only that it is."""
+    if not tasks or depth >= MOST_DEPTH:
+        return {}
+    rows = Execution.objects.filter(parent_task__in=[task.pk for task in tasks], finished_at__isnull=True)
+    children = list(rows.select_related("workflow"))
+    readable = Execution.objects.visible_to(user, Permission.WORKFLOW_READ).filter(pk__in=[one.pk for one in children])
+    known = set(readable.values_list("pk", flat=True))
+    found: dict[UUID, list[dict[str, Any]]] = {}
+    for child in children:
+        reasons = blocked_by(user, child, depth=depth + 1)
+        if child.status == Status.PAUSED and not reasons:
+            reasons.append({"step_id": "", "code": "paused", "message": "it is paused"})
+        if reasons and child.parent_task_id is not None:
+            found[child.parent_task_id] = (
+                [
+                    {**one, "message": f"its execution of `{child.workflow.slug}` is blocked: {one['message']}"}
+                    for one in reasons
+                ]
+                if child.pk in known
+                else [{"code": "sub_workflow", "message": _HIDDEN}]
+            )
+    return found

@@ -107,6 +107,19 @@ async def test_a_cache_is_kept_for_the_next_step(runner):
     assert result.outputs["stdout"] == "kept\n"
 
 
+async def test_a_cache_is_no_other_workflows(runner, sink):
+    """Whose names, put together, read the same."""
+
+    def of(workflow, name, script, attempt):
+        call = runner.call(["sh", "-c", script], caches=[{"name": name, "target": "/cache"}], attempt=attempt)
+        return runner.executor.run(replace(call, workflow_id=workflow), sink)
+
+    unique = token_hex(4)
+    assert (await of(f"daily-{unique}", "pip", "echo theirs > /cache/file", 1)).error is None
+    assert (await of("daily", f"{unique}-pip", "ls /cache", 2)).outputs["stdout"] == ""
+    assert (await of(f"daily-{unique}", "pip", "cat /cache/file", 3)).outputs["stdout"] == "theirs\n"
+
+
 async def test_it_runs_as_the_user_that_is_named(runner):
     result = await runner.sh("id -u; id -g", user="1000:1000")
     assert result.outputs["stdout"].split() == ["1000", "1000"]
