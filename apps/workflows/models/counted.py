@@ -5,12 +5,12 @@ from django.db import models
 from apps.workflows.models.workflows import Workflow
 
 
-class OutcomeTotal(models.Model):
-    """How often something ended in one way, over the executions that are marked as counted, pruned ones among them.
+class _Total(models.Model):
+    """How often something ended in one way.
 
-    Grows in the transaction that marks them. `error_type` is empty where there was no error, `?` for one without a
-    known type. `buckets` maps upper bounds in microseconds (empty: what lasted longer than each of them) to how many
-    fell between that bound and the one before; kept apart, so that bounds may change from one version to the next.
+    `error_type` is empty where there was no error, `?` for one without a known type. `buckets` maps upper bounds in
+    microseconds (empty: what lasted longer than each of them) to how many fell between that bound and the one before;
+    kept apart, so that bounds may change from one version to the next.
     """
 
     class What(models.TextChoices):
@@ -20,8 +20,6 @@ class OutcomeTotal(models.Model):
         TASK = "task"
         WAIT = "wait"
 
-    pk = models.CompositePrimaryKey("workflow_id", "what", "step_id", "status", "error_type")
-    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="+", db_index=False)
     what = models.CharField(max_length=9, choices=What.choices)
     step_id = models.CharField(max_length=110, blank=True)
     status = models.CharField(max_length=11, blank=True)
@@ -31,36 +29,42 @@ class OutcomeTotal(models.Model):
     microseconds = models.BigIntegerField(default=0)
     buckets = models.JSONField(default=dict)
 
+    class Meta:
+        abstract = True
+        default_permissions = ()
+
+
+class OutcomeTotal(_Total):
+    """Of a workflow, over the executions that are marked as counted, pruned ones among them.
+
+    Grows in the transaction that marks them.
+    """
+
+    pk = models.CompositePrimaryKey("workflow_id", "what", "step_id", "status", "error_type")
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="+", db_index=False)
+
     objects = models.Manager["OutcomeTotal"]()
 
-    class Meta:
-        default_permissions = ()
+    class Meta(_Total.Meta):
+        pass
 
     def __str__(self) -> str:
         return f"{self.workflow_id} {self.what} {self.step_id} {self.status} {self.error_type}"
 
 
-class GoneTotal(models.Model):
+class GoneTotal(_Total):
     """What stays of the totals of deleted workflows, in series that others share: a counter that fell would seem reset.
 
-    As `OutcomeTotal`; `heir` says under which label it is counted (`Heir` of the selectors).
+    `heir` says under which label it is counted (`Heir` of the selectors).
     """
 
     pk = models.CompositePrimaryKey("heir", "what", "step_id", "status", "error_type")
     heir = models.UUIDField()
-    what = models.CharField(max_length=9, choices=OutcomeTotal.What.choices)
-    step_id = models.CharField(max_length=110, blank=True)
-    status = models.CharField(max_length=11, blank=True)
-    error_type = models.CharField(max_length=20, blank=True)
-    count = models.BigIntegerField(default=0)
-    retries = models.BigIntegerField(default=0)
-    microseconds = models.BigIntegerField(default=0)
-    buckets = models.JSONField(default=dict)
 
     objects = models.Manager["GoneTotal"]()
 
-    class Meta:
-        default_permissions = ()
+    class Meta(_Total.Meta):
+        pass
 
     def __str__(self) -> str:
         return f"{self.heir} {self.what} {self.step_id} {self.status} {self.error_type}"
