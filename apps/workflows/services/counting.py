@@ -102,6 +102,15 @@ def bequeath(workflow: Workflow) -> None:
     found = list(uncounted.values_list("pk", flat=True))
     for place in range(0, len(found), AT_ONCE):
         mark(found[place : place + AT_ONCE])
+    left = _left_of(workflow)
+    OutcomeTotal.objects.filter(workflow=workflow).delete()
+    _alone()
+    for (what, *_), kept in left.items():
+        _inherit(what, kept)
+
+
+def _left_of(workflow: Workflow) -> dict[tuple[str, UUID, str, str, str], Kept]:
+    """The totals of a workflow under the names of its heirs, but for what only had a label of the workflow's own."""
     own = set(MetricLabel.objects.filter(workflow=workflow).values_list("step_id", flat=True))
     left: dict[tuple[str, UUID, str, str, str], Kept] = {}
     for row in OutcomeTotal.objects.filter(workflow=workflow):
@@ -121,23 +130,22 @@ def bequeath(workflow: Workflow) -> None:
             left[key].add(kept)
         else:
             left[key] = kept
-    OutcomeTotal.objects.filter(workflow=workflow).delete()
-    _alone()
-    for (what, *_), kept in left.items():
-        of = GoneTotal.objects.filter(
-            heir=kept.workflow_id, what=what, step_id=kept.step_id, status=kept.status, error_type=kept.error_type
-        )
-        if (before := of.first()) is not None:
-            kept.add(Kept(
-                workflow_id=kept.workflow_id, step_id="", status="", error_type="", count=before.count,
-                retries=before.retries, microseconds=before.microseconds, buckets=before.buckets,
-            ))  # fmt: skip
-            of.update(count=kept.count, retries=kept.retries, microseconds=kept.microseconds, buckets=kept.buckets)
-            continue
-        GoneTotal.objects.create(
-            heir=kept.workflow_id, what=what, step_id=kept.step_id, status=kept.status, error_type=kept.error_type,
-            count=kept.count, retries=kept.retries, microseconds=kept.microseconds, buckets=kept.buckets,
-        )  # fmt: skip
+    return left
+
+
+def _inherit(what: str, kept: Kept) -> None:
+    """Add it to what its heir has."""
+    key = {
+        "heir": kept.workflow_id, "what": what, "step_id": kept.step_id, "status": kept.status,
+        "error_type": kept.error_type,
+    }  # fmt: skip
+    has = GoneTotal.objects.filter(**key).first() or GoneTotal(**key)
+    kept.add(Kept(
+        workflow_id=kept.workflow_id, step_id="", status="", error_type="", count=has.count, retries=has.retries,
+        microseconds=has.microseconds, buckets=has.buckets,
+    ))  # fmt: skip
+    has.count, has.retries, has.microseconds, has.buckets = kept.count, kept.retries, kept.microseconds, kept.buckets
+    has.save()
 
 
 def _alone() -> None:

@@ -34,10 +34,11 @@ def after(ended: Sequence[sql.ExecutionRow]) -> None:
 def sweep() -> None:
     """Whatever was left undone by a process that died in between."""
     owing = Execution.objects.filter(owes_parent=True, finished_at__isnull=False, parent_task__isnull=False)
-    for child, parent in owing.values_list("pk", "parent_task_id")[:AT_ONCE]:
+    for child, parent in owing.order_by("pk").values_list("pk", "parent_task_id")[:AT_ONCE]:
         tell_parent(child, parent)
     stop_orphans(Execution.objects.filter(parent_task__isnull=False))
-    for workflow, key in Execution.objects.filter(held=True).values_list("workflow_id", "concurrency_key").distinct():
+    held = Execution.objects.filter(held=True).order_by("workflow_id", "concurrency_key")
+    for workflow, key in held.values_list("workflow_id", "concurrency_key").distinct():
         admit(workflow, key)
 
 
@@ -66,6 +67,7 @@ def stop_orphans(children: QuerySet[Execution]) -> None:
     orphans = (
         children.filter(finished_at__isnull=True, cancel_requested_at__isnull=True)
         .filter(Q(parent_task__execution__cancel_requested_at__isnull=False) | ~Q(parent_task__status__in=_OPEN))
+        .order_by("pk")
         .values_list("pk", flat=True)[:AT_ONCE]
     )
     for child in orphans:

@@ -133,7 +133,8 @@ def reap() -> int:
     now, lease = database_now(), timedelta(seconds=settings.ENV.LEASE_SECONDS)
     expired = list(_leases().filter(lease_expires_at__lt=now)[:REAP_AT_ONCE])
     _end_leases(expired, still_expired_at=now)
-    for execution in Execution.objects.filter(deadline_at__lt=now).values_list("pk", flat=True)[:REAP_AT_ONCE]:
+    late = Execution.objects.filter(deadline_at__lt=now).order_by("deadline_at", "pk")
+    for execution in late.values_list("pk", flat=True)[:REAP_AT_ONCE]:
         request_stop(execution, StopRequested(status=Status.TIMED_OUT))
     wake(now)
     follow.sweep()
@@ -147,7 +148,8 @@ def reap() -> int:
 def wake(now: datetime) -> int:
     """Act on the timers and limits on time whose moment has come; gives how many there were."""
     due: dict[UUID, list[str]] = {}
-    rows = Task.objects.filter(due_at__lte=now).order_by("due_at").values_list("execution_id", "step_id")[:REAP_AT_ONCE]
+    rows = Task.objects.filter(due_at__lte=now).order_by("due_at", "pk").values_list("execution_id", "step_id")
+    rows = rows[:REAP_AT_ONCE]
     for execution, name in rows:
         due.setdefault(execution, []).append(name)
     if not due:

@@ -80,7 +80,7 @@ def test_a_storage_that_does_not_answer_is_told_as_such(agent, started, small, m
     started()
     (task,) = agent.claim()
 
-    def broken(source):
+    def broken(*_):
         raise OSError("no route to host")
 
     monkeypatch.setattr(blobs, "keep", broken)

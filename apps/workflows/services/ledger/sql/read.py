@@ -271,7 +271,8 @@ def tasks_of_steps(cursor: Cursor, execution: UUID, steps: Iterable[str]) -> lis
 
 def open_tasks(cursor: Cursor, execution: UUID) -> list[TaskRow]:
     """The tasks of an execution that have not ended."""
-    return _tasks(cursor, "execution_id = %s AND status IN ('pending', 'waiting', 'in_progress')", [uuid_in(execution)])
+    where = "execution_id = %s AND status IN ('pending', 'waiting', 'in_progress') ORDER BY id"
+    return _tasks(cursor, where, [uuid_in(execution)])
 
 
 def ready_tasks(cursor: Cursor, shares: Mapping[UUID, int], *, now: datetime, lanes: Lanes | None) -> list[TaskRow]:
