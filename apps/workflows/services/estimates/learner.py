@@ -10,15 +10,14 @@ import sys
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import apps
+from django.conf import settings
+
 from apps.workflows import estimate
 from apps.workflows.estimate import Calibration, Run, Shape
 
-ROOT = str(Path(apps.__path__[0]).parent)
 END_SECONDS = 2.0
 
 
@@ -70,7 +69,7 @@ class Learner:
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env={
-                    "PYTHONPATH": ROOT,
+                    "PYTHONPATH": str(settings.ROOT),
                     **{name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"},
                 },
                 process_group=0,  # an interrupt at the terminal is for the worker
