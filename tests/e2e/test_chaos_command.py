@@ -6,6 +6,8 @@ import sys
 
 from tests.e2e.conftest import ROOT, users_environment
 
+KILLS_THE_SERVER_AT_ONCE = "15"
+
 
 def chaos(*arguments, **environment):
     return subprocess.run(
@@ -36,7 +38,7 @@ def test_without_yes_it_says_what_it_would_do_and_does_nothing(installation):
 
 
 def test_a_lost_step_is_told_and_ends_1(installation, tmp_path):
-    """The checker can fail: an execution that nobody moves is one."""
+    """The checker can fail: an execution that nobody moves is one. And what it killed is there again when it ends."""
     client = installation.client()
     held = {"name": "Held", "steps": [{"id": "ok", "approval": {}}]}
     assert client.post("/workflows", json=held).status_code in (201, 409)
@@ -48,8 +50,11 @@ def test_a_lost_step_is_told_and_ends_1(installation, tmp_path):
     shell = [sys.executable, "manage.py", "shell", "-c"]
     subprocess.run([*shell, damage], cwd=ROOT, env=installation.environment, check=True, capture_output=True)
     try:
-        done = chaos("--here", "--yes", "--seconds", "1", **installation.environment)
-        assert done.returncode == 1
+        done = chaos(
+            "--here", "--yes", "--seconds", "1", "--seed", KILLS_THE_SERVER_AT_ONCE, **installation.environment
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "1 servers killed" in done.stdout
         assert f"I2 {execution}: ok is waiting" in done.stdout
     finally:
         mend = damage.replace("'timer'", "'approval'")

@@ -36,6 +36,7 @@ class Faults:
         # By pid, what lets it go on. That must not depend on who strikes: a worker that is stopped within a
         # transaction on SQLite keeps every writer waiting, the load of this very process among them.
         self._stopped: dict[int, threading.Timer] = {}
+        self._answered: set[tuple[str, int]] = set()  # where servers that were killed had listened
 
     def workers(self) -> dict[str, psutil.Process]:
         """The workers by name that the database knows and that live here. Raises Error."""
@@ -73,14 +74,18 @@ class Faults:
             connection.close()
             return
         if server is not None:
-            self._blow(server, signal.SIGKILL, "server")
-            self.struck.server_kills += 1
+            self._kill_server(server)
         elif workers:
             name = self._rng.choice(sorted(workers))
             if chance < 0.16 and not self._stopped:
                 self._stop(name, workers[name])
             else:
                 self._kill(name, workers[name])
+
+    def _kill_server(self, server: psutil.Process) -> None:
+        self._answered |= _listens(server)
+        if self._blow(server, signal.SIGKILL, "server"):
+            self.struck.server_kills += 1
 
     def _kill(self, name: str, process: psutil.Process) -> None:
         if self._blow(process, signal.SIGKILL, name):
@@ -105,6 +110,10 @@ class Faults:
         self._say(f"{number.name} {name}")
         return True
 
+    def silent(self) -> list[str]:
+        """The addresses of killed servers at which none answers yet: their supervisor is still starting another."""
+        return sorted(f"{host}:{port}" for host, port in self._answered if not _answers(host, port))
+
     def wake(self) -> None:
         """SIGCONT for all who are stopped."""
         for pid, timer in list(self._stopped.items()):
@@ -117,3 +126,19 @@ class Faults:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
             self._say(f"SIGCONT {pid}")
+
+
+def _listens(server: psutil.Process) -> set[tuple[str, int]]:
+    """Where it can be reached from this host; nothing while it is still starting."""
+    with contextlib.suppress(psutil.Error):
+        sockets = [one.laddr for one in server.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        return {({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(at.ip, at.ip), at.port) for at in sockets}  # noqa: S104
+    return set()
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -67,11 +67,13 @@ def run(*, by: User, seconds: float, seed: int, lease_seconds: float, say: Calla
         faults.wake()
     quiet = time.monotonic()
     left = _until_quiet(load, lease_seconds + QUIET_WITHIN)
+    silent = _until_answered(faults, QUIET_WITHIN)
     report = Report(seed=seed, seconds=round(seconds, 1), refused=load.refused)
     report.quiet_after = round(time.monotonic() - quiet, 1)
     _judge(report, load, faults.struck, lease_seconds)
     if left:
         report.violations.append(f"I9 {left} executions have not ended {report.quiet_after:g} s after the last fault")
+    report.violations += [f"the server that was killed at {address} was not started again" for address in silent]
     return report
 
 
@@ -84,6 +86,14 @@ def _until_quiet(load: Load, limit: float) -> int:
         except Error:
             connection.close()
     return left
+
+
+def _until_answered(faults: Faults, limit: float) -> list[str]:
+    """Whoever ran this finds the installation as it was. Gives the addresses where it is not."""
+    deadline = time.monotonic() + limit
+    while (silent := faults.silent()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return silent
 
 
 def _judge(report: Report, load: Load, struck: Struck, lease_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Whoever is stopped by chaos goes on, even while the one who stopped it waits for what it holds."""
+"""Whoever is stopped by chaos goes on, even while who stopped it waits for what it holds; a dead server is missed."""
 
 import random
 import subprocess
@@ -42,3 +42,31 @@ def test_at_the_end_all_go_on_at_once(process):
     faults.wake()
     until(process, psutil.STATUS_SLEEPING, psutil.STATUS_RUNNING)
     assert faults.struck.stops == 1
+
+
+LISTENS = """
+import socket, time
+server = socket.create_server(("0.0.0.0", {port}))
+print(server.getsockname()[1], flush=True)
+time.sleep(60)
+"""
+
+
+def listening(port=0):
+    child = subprocess.Popen([sys.executable, "-c", LISTENS.format(port=port)], stdout=subprocess.PIPE, text=True)
+    return child, int(child.stdout.readline())
+
+
+def test_a_killed_server_is_missed_until_another_answers_where_it_did():
+    faults = Faults(random.Random(1), lease_seconds=5, say=lambda _: None)
+    server, port = listening()
+    faults._kill_server(psutil.Process(server.pid))
+    server.wait(20)
+    assert faults.struck.server_kills == 1
+    assert faults.silent() == [f"127.0.0.1:{port}"]
+    server, _ = listening(port)
+    try:
+        assert faults.silent() == []
+    finally:
+        server.kill()
+        server.wait(20)
