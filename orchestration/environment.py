@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from apps.executors.options import SERVER_SECRETS
 from apps.workflows.engine.labels import LabelError, parse_labels
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,7 +124,9 @@ class Environment(BaseModel):
         "`file:///directory`; empty: `DATA_DIR/artifacts`.",
     )
     CALLABLE_MODULES: Names = Field((), description="Modules whose public functions `python` steps may call.")
-    WORKFLOW_ENV_ALLOWED: Names = Field((), description="Environment variables that definitions may read.")
+    WORKFLOW_ENV_ALLOWED: Names = Field(
+        (), description="Environment variables that definitions may read; none of the server's secrets."
+    )
     VOLUME_ROOTS: Names = Field(
         (), description="Host directories beneath which containers may mount what they name; empty: none."
     )
@@ -226,6 +229,13 @@ class Environment(BaseModel):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             ipaddress.ip_network(name, strict=False)  # raises ValueError naming it
+        return value
+
+    @field_validator("WORKFLOW_ENV_ALLOWED", mode="after")
+    @classmethod
+    def _no_secret(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if secret := next((name for name in value if name in SERVER_SECRETS), None):
+            raise ValueError(f"{secret} is a secret of the server; what steps need is kept as in docs/secrets.md")
         return value
 
     @field_validator("VOLUME_ROOTS", mode="after")

@@ -59,7 +59,7 @@ def test_lists_are_split():
      ("DATABASE_URL", "postgres://host:port/name"), ("REDIS_URL", "redis.example:6379"), ("REDIS_URL", "redis:///0"),
      ("CORS_ALLOWED_ORIGINS", "app.example.com"), ("CORS_ALLOWED_ORIGINS", "https://app.example.com/"),
      ("PLATFORM_URL", "platform.example.com"), ("PLATFORM_URL", "https://platform.example.com/below"),
-     ("WORKER_LABELS", "gpu=>1")],
+     ("WORKER_LABELS", "gpu=>1"), ("WORKFLOW_ENV_ALLOWED", "REGION, SECRET_KEY")],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_by_name(name, value):
     with pytest.raises(UnsafeEnvironment) as refused:
