@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import uuid6
 from django.contrib.auth.models import AbstractUser, BaseUserManager
-from django.db import models
+from django.db import models, transaction
 from django.utils.crypto import salted_hmac
 from guardian.models import BaseObjectPermission
 
@@ -56,8 +56,11 @@ class UserManager(BaseUserManager["User"]):
 
     def create_superuser(self, username: str, email: str = "", password: str | None = None, **extra: Any) -> "User":
         """What Django's tools call a superuser is here a user with the role `admin`."""
-        user = self.create_user(username, email, password, **extra)
-        user.roles.add(Role.objects.using(self._db).get(name=RoleName.ADMIN))
+        from apps.accounts import audit  # it imports this module
+
+        with audit.command("createsuperuser"), transaction.atomic(using=self._db):
+            user = self.create_user(username, email, password, **extra)
+            user.roles.add(Role.objects.using(self._db).get(name=RoleName.ADMIN))
         return user
 
 
@@ -88,7 +91,8 @@ class User(AbstractUser):
         )
         if changed:
             self.token_version = User.objects.values_list("token_version", flat=True).get(pk=self.pk) + 1
-        super().save(*args, **kwargs)
+        with transaction.atomic(using=kwargs.get("using")):  # with what the audit log says of it
+            super().save(*args, **kwargs)
 
     @property
     def is_staff(self) -> bool:  # type: ignore[override]

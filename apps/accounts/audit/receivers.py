@@ -1,6 +1,7 @@
 """What the log hears of by itself: requests that changed something or were refused, logins, rights, grants.
 
-Changes of rows are told only while somebody acts (a request, a command): `migrate` and the engine are nobody.
+Changes of rows are told only while somebody acts (a request, a command): `migrate` and the engine are nobody. A new
+password is told whoever sets it: `manage.py changepassword` is Django's, and says of itself nothing.
 """
 
 from collections.abc import Mapping
@@ -138,12 +139,13 @@ def _login_failed(*, credentials: Mapping[str, Any], request: HttpRequest | None
 
 def _about_to_save(*, instance: User, update_fields: Any = None, **_: Any) -> None:
     told = update_fields is None or {*_TOLD, "password"} & set(update_fields)
-    if told and present_actor() is not None and not instance._state.adding:
+    acts = present_actor() is not None or getattr(instance, "_password", None) is not None
+    if told and acts and not instance._state.adding:
         instance._told_before = User.objects.filter(pk=instance.pk).values(*_TOLD, "password").first()  # type: ignore[attr-defined]
 
 
 def _user_saved(*, instance: User, created: bool, **_: Any) -> None:
-    if present_actor() is None:
+    if present_actor() is None and "_told_before" not in instance.__dict__:
         return
     now = {name: getattr(instance, name) for name in _TOLD}
     if created:

@@ -7,6 +7,7 @@ from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 
 from apps.accounts import services, tokens
+from apps.accounts.audit.models import AuditEntry
 from apps.accounts.models import Permission, Role, User
 from apps.core.errors import Conflict, Denied, Invalid, Unauthenticated
 from tests.integration.accounts.conftest import PASSWORD
@@ -75,6 +76,15 @@ def test_a4_the_command_for_passwords_ends_tokens(make_user, monkeypatch):
         tokens.rotate(pair.refresh_token)
     ann.refresh_from_db()
     assert tokens.authenticate_access_token(tokens.issue(ann).access_token) == ann
+    entry = AuditEntry.objects.get(action="user.password-changed")
+    assert (entry.actor_kind, entry.object_name) == ("system", "ann")
+
+
+def test_djangos_command_for_an_admin_is_told_in_the_audit_log():
+    call_command("createsuperuser", "--noinput", "--username", "rescue", "--email", "rescue@example.com")
+    assert User.objects.get(username="rescue").is_staff
+    told = AuditEntry.objects.filter(actor_kind="command", actor_name="createsuperuser").order_by("seq")
+    assert [one.action for one in told] == ["user.created", "user.roles", "command.createsuperuser"]
 
 
 def test_a11_nor_revives_one(make_user, helpdesk):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
@@ -32,10 +33,7 @@ def _fresh_cache():
 @pytest.fixture
 def login(make_user):
     def make(role):
-        user = make_user(role)
-        user.set_password(PASSWORD)
-        user.save()
-        return user
+        return make_user(role, password=make_password(PASSWORD))
 
     return make
 
