@@ -14,8 +14,8 @@ from django.db import Error, connection
 
 from apps.core.clock import carried_now, database_now
 from apps.executors import Options
-from apps.executors.container import orphans
-from apps.workflows.selectors.performing import executor_options, held
+from apps.executors.container import caches, orphans
+from apps.workflows.selectors.performing import executor_options, held, using_caches
 from apps.workflows.services import breakers, counting, estimates, notifications, retention, schedules
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ PRUNE_BUDGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
 MOST_PAUSED_SECONDS = 300.0  # learning takes a small share of the time: after much of it, it rests long
 CONTAINER_SECONDS = 10.0
+CACHE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,24 @@ def remove_orphans(options: Options) -> int:
     return count
 
 
+def remove_caches(options: Options) -> int:
+    """Remove the caches of workflows that are no more, or were not executed for RETENTION_DAYS; gives how many."""
+    there = caches.found(options)
+    if not there:
+        return 0
+    # Listed before it is asked who may use them: an execution that makes one is older than its cache.
+    using = using_caches({cache.workflow for cache in there}, database_now())
+    count = caches.remove(options, [cache for cache in there if cache.workflow not in using])
+    if count:
+        logger.info("containers: removed %d caches that no workflow uses", count)
+    return count
+
+
+def _clear(options: Options) -> None:
+    """What an engine that does not answer keeps is for the next hour."""
+    remove_caches(options)
+
+
 def _sweep(options: Options) -> None:
     """What an engine that does not answer keeps is for the next time."""
     remove_orphans(options)
@@ -115,8 +134,9 @@ def keepers() -> list[Keeper]:
     """One for each duty."""
     options = executor_options()
     containers = Duty("containers", lambda _ending: _sweep(options), CONTAINER_SECONDS)
+    kept = Duty("caches", lambda _ending: _clear(options), CACHE_SECONDS, first_after=CACHE_SECONDS / 12)
     return [
-        *([Keeper(containers)] if options.container_runtime == "docker" else []),
+        *([Keeper(containers), Keeper(kept)] if options.container_runtime == "docker" else []),
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),
         Keeper(Duty("notifications", lambda ending: notifications.deliver_due(stopping=ending), LOOK_SECONDS)),
         Keeper(Duty("breakers", lambda _ending: breakers.sweep(), LOOK_SECONDS)),

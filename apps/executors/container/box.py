@@ -16,7 +16,7 @@ from docker.types import LogConfig, Mount
 
 from apps.executors.container import archive
 from apps.executors.container.config import ARTIFACTS
-from apps.executors.container.labels import cache_of
+from apps.executors.container.labels import cache_of, labels_of_cache
 from apps.executors.container.work import Ended, NotPerformed, Work, registry_unreached
 from apps.executors.types import Stream
 
@@ -173,7 +173,10 @@ class Box:
         for volume in self._work.volumes:
             yield Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
         for cache in self._work.caches:
-            yield Mount(cache.target, cache_of(self._work.labels, cache.name), type="volume")
+            name = cache_of(self._work.labels, cache.name)
+            # One that is there stays as it is. Podman ignores labels of a mount, so the volume is made before.
+            self._client.create_volume(name, labels=labels_of_cache(self._work.labels))
+            yield Mount(cache.target, name, type="volume")
 
     def _remove(self) -> None:
         if self._id is None:

@@ -23,6 +23,11 @@ def labels_of(call: StepCall, installation: str) -> dict[str, str]:
     }
 
 
+def labels_of_cache(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a cache of the container with `labels`: whose it is, whichever attempt makes it."""
+    return {name: labels[name] for name in (INSTALLATION, WORKFLOW) if name in labels}
+
+
 def cache_of(labels: Mapping[str, str], name: str) -> str:
     """What an engine calls a cache of this name: no two workflows and installations ever mean the same.
 

@@ -2,17 +2,19 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
 
 from apps.executors import Executors, Options
 from apps.executors.container import chosen
 from apps.executors.options import Limits
-from apps.workflows.models import Task
+from apps.workflows.models import Execution, Task, Workflow
 
 
 def executor_options() -> Options:
@@ -54,6 +56,13 @@ def held(attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
     ids = {identity for task, _ in wanted if (identity := _uuid(task)) is not None}
     rows = Task.objects.filter(id__in=ids, status="in_progress").values_list("id", "fence")
     return {(str(task), fence) for task, fence in rows} & wanted
+
+
+def using_caches(workflows: Collection[str], now: datetime) -> set[str]:
+    """Which of the workflows with these ids use what engines keep for them: they exist, and ran in RETENTION_DAYS."""
+    since = now - timedelta(days=settings.ENV.RETENTION_DAYS)
+    late = Execution.objects.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=since), workflow=OuterRef("pk"))
+    return set(Workflow.objects.filter(Exists(late), slug__in=workflows).values_list("slug", flat=True))
 
 
 def _uuid(text: str) -> UUID | None:

@@ -1,13 +1,17 @@
 """Which containers the sweep of a worker removes: those whose attempt no worker holds any more."""
 
+from datetime import timedelta
+
 import pytest
 
+from apps.core.clock import database_now
 from apps.executors import Options
-from apps.executors.container import orphans
+from apps.executors.container import caches, orphans
 from apps.executors.container.orphans import Found
-from apps.workers.keeper import keepers, remove_orphans
+from apps.workers.keeper import keepers, remove_caches, remove_orphans
+from apps.workflows.models import Execution
 from apps.workflows.selectors.performing import executor_options, held
-from apps.workflows.services import executions
+from apps.workflows.services import executions, workflows
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import accepted, claim, done, failed
 
@@ -73,7 +77,7 @@ def test_only_workers_that_run_containers_on_docker_look(settings, tmp_path):
         return {keeper.name for keeper in keepers()}
 
     settings.CONTAINER_RUNTIME = "docker"
-    assert "containers" in names()
+    assert names() >= {"containers", "caches"}
     settings.CONTAINER_RUNTIME = "none"
     assert "containers" not in names()
 
@@ -84,3 +88,34 @@ def test_an_installation_has_a_name_that_tells_nothing(settings):
     assert name not in settings.SECRET_KEY
     assert executor_options().installation == name
     assert held([]) == set()
+
+
+# --- caches -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Cache volumes that are there; the engine is this list."""
+    there = []
+    monkeypatch.setattr(caches, "found", lambda _options: list(there))
+    monkeypatch.setattr(caches, "remove", lambda _options, gone: len([there.remove(each) for each in gone]))
+    return there
+
+
+def cache(workflow):
+    return caches.Found(name=f"cache of {workflow}", workflow=workflow)
+
+
+def test_a_cache_goes_when_its_workflow_was_deleted_or_ran_no_more(make_workflow, owner, kept, tmp_path):
+    runs, ran, rests, gone = (make_workflow([noop("a")], name=name) for name in ("Runs", "Ran", "Rests", "Gone"))
+    old = database_now() - timedelta(days=31)
+    for workflow in (runs, ran, rests):
+        executions.start(workflow, by=owner)
+    Execution.objects.filter(workflow=rests).update(status="completed", started_at=old, finished_at=old)
+    Execution.objects.filter(workflow=ran).update(status="completed", started_at=old, finished_at=database_now())
+    Execution.objects.filter(workflow=runs).update(created_at=old)
+    workflows.delete(gone)
+    kept += [cache(slug) for slug in ("runs", "ran", "rests", "gone")]
+    assert remove_caches(options(tmp_path)) == 2
+    assert kept == [cache("runs"), cache("ran")]
+    assert remove_caches(options(tmp_path)) == 0

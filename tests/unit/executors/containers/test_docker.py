@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from secrets import token_hex
 
 import psutil
 import pytest
 from docker import APIClient
 
 from apps.executors import Options
-from apps.executors.container import ContainerExecutor, archive, chosen, orphans, status
+from apps.executors.container import ContainerExecutor, archive, caches, chosen, orphans, status
 from apps.executors.container.choice import answers
-from apps.executors.container.labels import INSTALLATION
+from apps.executors.container.labels import INSTALLATION, WORKFLOW
 from tests.support import podman, registry
 from tests.unit.executors.containers.conftest import Runner
 
@@ -250,6 +251,35 @@ async def test_the_sweep_sees_its_own_installation_only(docker, podman_service):
     assert orphans.remove(docker.options, found) == 1
     assert (await step).error, "its container was taken from under it: it ends, and is not told as done"
     podman_service.run("rm", "anothers", "nobodys")
+
+
+async def test_caches_are_found_by_their_labels_and_one_in_use_is_not_removed(docker, podman_service):
+    """Of this installation only, whatever the name; whoever made a volume with our name and no label keeps it."""
+    ours = docker.options
+    podman_service.run(
+        "volume", "create", "--label", f"{INSTALLATION}=another", "--label", f"{WORKFLOW}=daily", "theirs"
+    )
+    podman_service.run("volume", "create", f"orchestration-{ours.installation[:12]}-daily.unlabelled")
+    name = token_hex(4)
+    used, free = ({"name": f"{name}-{which}", "target": f"/{which}"} for which in ("used", "free"))
+
+    def found():
+        return {one.name.rpartition("-")[2]: one for one in caches.found(ours) if name in one.name}
+
+    assert (await docker.sh("echo kept > /free/file", caches=[used, free])).error is None
+    assert {which: one.workflow for which, one in found().items()} == {"used": "daily", "free": "daily"}
+    assert not [one for one in caches.found(ours) if one.name in ("theirs", "unlabelled")]
+    step = asyncio.create_task(docker.sh("echo begun; sleep 1000", caches=[used], attempt=2))
+    await docker.until(lambda: "begun" in docker.sink.text("stdout"))
+    assert caches.remove(ours, found().values()) == 1
+    assert set(found()) == {"used"}
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert caches.remove(ours, [*found().values(), *found().values()]) == 1, "and one that is gone is no error"
+    assert found() == {}
+    left = podman_service.run("volume", "ls", "--quiet").split()
+    assert {"theirs", f"orchestration-{ours.installation[:12]}-daily.unlabelled"} <= set(left)
 
 
 def test_the_status_tells_the_engines_version(podman_service, docker):
