@@ -82,7 +82,7 @@ def beat(
             ).values_list("pk", flat=True)
         )
     return Heartbeat(
-        cancel=tuple(task for task in kept if execution_of(task) in stopping),
+        cancel=tuple(task for task, _ in held if task in kept and execution_of(task) in stopping),
         lost=tuple(task for task, _ in held if task not in kept),
         lease_expires_at=until,
     )
