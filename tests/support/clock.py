@@ -46,7 +46,7 @@ class Clock:
 
 
 class _Time:
-    """What `apps.core.clock` and `ledger.lanes` take for `time`: the steady clock stands still, moves with the other."""
+    """What `core.clock` and `ledger.lanes` take for `time`: the steady clock stands still, and moves with the other."""
 
     def __init__(self, clock):
         self._clock = clock
