@@ -24,7 +24,7 @@ class Journal:
     attempts: dict[str, int] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)  # by task; by "" the execution
     percent: float = 0.0
-    status: str = ""  # of the execution
+    standing: str = ""  # the status of the execution
     stopping: bool = False
 
 
@@ -62,7 +62,7 @@ def _fold(row: Execution, events: Iterable[Event], journal: Journal) -> Iterator
             journal.attempts[step] = int(event.data.get("attempt") or 0)
             journal.statuses[step] = str(status or journal.statuses.get(step, ""))
         else:
-            journal.status = str(status or journal.status)
+            journal.standing = str(status or journal.standing)
         if status in TERMINAL:
             if step in ended and step:
                 yield wrong(("I3", f"line {event.seq}: {step} ended twice, {ended[step]} and {status}"))

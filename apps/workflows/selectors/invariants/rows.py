@@ -196,8 +196,8 @@ def check_with_journal(row: Execution, tasks: Sequence[TaskRow], journal: Journa
         yield wrong("I7", f"its journal tells of {journal.percent} %, the row of {row.percent} %")
     if journal.lines != row.seq:
         return  # a journal that lacks lines is told of as such
-    if not ended and journal.status != row.status:
-        yield wrong("I6", f"the row says {row.status}, its journal {journal.status or 'nothing'}")
+    if not ended and journal.standing != row.status:
+        yield wrong("I6", f"the row says {row.status}, its journal {journal.standing or 'nothing'}")
     if journal.percent < row.percent:
         yield wrong("I6", f"the row says {row.percent} %, its journal {journal.percent} %")
     if row.cancel_requested_at and not journal.stopping:
