@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db.models import Model
+from django.apps import apps
+from django.db.models import ForeignKey, Model
 from django.db.models.query import QuerySet
 from guardian.shortcuts import get_objects_for_user
 
@@ -45,9 +46,21 @@ def objects_granted_to_roles(
 
 def count_shared_with(role: Role) -> int:
     """How many grants `role` has on single objects, of whatever kind."""
-    return sum(kind._default_manager.filter(role=role.pk).count() for kind in RoleObjectPermission.__subclasses__())
+    return sum(kind._default_manager.filter(role=role.pk).count() for kind in kinds_of_grants(RoleObjectPermission))
 
 
 def is_shared_with(role: Role) -> bool:
     """Whether anything was granted to `role` on single objects."""
     return count_shared_with(role) > 0
+
+
+def kinds_of_grants(base: type[Model]) -> list[type[Model]]:
+    """The rows of grants that are made from `base`: of every installed app, a model for each kind of things.
+
+    Not guardian's own rows for things of any kind, which nothing here is granted by.
+    """
+    return [kind for kind in apps.get_models() if issubclass(kind, base) and _names_its_thing(kind)]
+
+
+def _names_its_thing(kind: type[Model]) -> bool:
+    return isinstance(kind._meta.get_field("content_object"), ForeignKey)

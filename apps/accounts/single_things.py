@@ -4,6 +4,7 @@ from typing import Any
 
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
+from apps.accounts.grants import kinds_of_grants
 from apps.accounts.models import RoleObjectPermission, User
 
 
@@ -18,18 +19,13 @@ def held_on_single_things(user: User, *, apart_from: User) -> set[str]:
         (GroupObjectPermissionBase, {"group__in": user.groups.exclude(pk__in=apart_from.groups.all())}),
         (RoleObjectPermission, {"role__in": user.roles.exclude(pk__in=apart_from.roles.all())}),
     ):
-        for kind in _kinds_of(base):
+        for kind in kinds_of_grants(base):
             rows = kind._default_manager.filter(**whose)
             held.update(rows.values_list("permission__codename", flat=True).distinct())
-    for thing in {_thing_of(kind) for kind in _kinds_of(UserObjectPermissionBase)}:
+    for thing in {_thing_of(kind) for kind in kinds_of_grants(UserObjectPermissionBase)}:
         if thing._default_manager.filter(owner=user.pk).exists():
             held.update(code for code, _ in thing._meta.permissions)
     return held
-
-
-def _kinds_of(base: Any) -> list[Any]:
-    """The rows of grants, a class for each kind of things; guardian's own are not made from it directly."""
-    return [kind for kind in base.__subclasses__() if not kind._meta.abstract]
 
 
 def _thing_of(kind: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Accounts and small workflows, as integration tests want them."""
+"""Accounts, small workflows and settings, as integration tests want them."""
 
 import itertools
+import subprocess
 import threading
 
 import pytest
@@ -36,6 +37,31 @@ def _no_request_connection_stays_open(django_db_setup, django_db_blocker):
 
     for done in [asgi._threads.submit(close) for _ in range(threads)]:
         done.result(10)
+
+
+@pytest.fixture
+def set_env(settings):
+    """Change settings of the environment for one test: `set_env(SLOTS=2)`."""
+
+    def change(**values):
+        settings.ENV = settings.ENV.model_copy(update=values)
+
+    return change
+
+
+@pytest.fixture
+def small_disk(tmp_path, set_env):
+    """The artifacts' own file system, of one MiB; only root can make one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no small file system can be made here: {made.stderr.decode().strip()}")
+    set_env(ARTIFACT_STORAGE_URL=f"file://{place}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture

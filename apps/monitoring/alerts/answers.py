@@ -23,6 +23,8 @@ from apps.monitoring.models import Silence
 _STATES = ("firing", "pending", "silenced")
 # What Prometheus adds to the labels of every alert that it sends on: no part of which alert it is.
 EXTERNAL = frozenset({"platform_url"})
+# What it adds to those of a host: the server that it scraped. This process sees its own host alone, and names none.
+_HOST = frozenset({"instance"})
 
 
 def alerts() -> dict[str, Any]:
@@ -33,7 +35,7 @@ def alerts() -> dict[str, Any]:
     source, trouble = "embedded", None
     if settings.ENV.ALERTMANAGER_URL:
         try:
-            _merge(found, upstream.alerts())
+            found = _merged(found, upstream.alerts())
             source = "alertmanager"
         except upstream.Unreachable as error:
             trouble = str(error)
@@ -160,25 +162,35 @@ def _own(one: Active, quiet: Sequence[Silence]) -> dict[str, Any]:
     }
 
 
-def _merge(found: dict[str, dict[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> None:
-    """What the Alertmanager knows of an alert counts: it may be silenced there, and it knows when it began."""
+def _merged(ours: Mapping[str, dict[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the Alertmanager knows of an alert counts: it may be silenced there, and it knows when it began.
+
+    An alert of a host is one for each host there. Ours is about one of them, nobody can tell which: it is listed by
+    itself where they have none, and its value is nobody else's.
+    """
+    told, known = {}, set()
     for one in theirs:
         labels = {str(name): str(value) for name, value in dict(one.get("labels") or {}).items()}
-        key = fingerprint({name: value for name, value in labels.items() if name not in EXTERNAL})
+        key, of_a_host = _key(labels, EXTERNAL), _key(labels, EXTERNAL | _HOST)
+        known |= {key, of_a_host}
         status = dict(one.get("status") or {})
-        mine = found.get(key)
-        found[key] = {
+        told[key] = {
             "name": labels.get("alertname", ""),
             "state": "silenced" if status.get("state") == "suppressed" else "firing",
             "severity": labels.get("severity", ""),
             "labels": labels,
             "annotations": {str(name): str(text) for name, text in dict(one.get("annotations") or {}).items()},
-            "value": mine["value"] if mine else None,
+            "value": ours[key]["value"] if key in ours else None,
             "active_at": str(one.get("startsAt", "")),
             "fingerprint": str(one.get("fingerprint", key)),
             "silenced_by": [str(by) for by in (*status.get("silencedBy", ()), *status.get("inhibitedBy", ()))],
-            "source": ["embedded", "alertmanager"] if mine else ["alertmanager"],
+            "source": [*(["embedded"] if key in ours or of_a_host in ours else []), "alertmanager"],
         }
+    return {**{key: one for key, one in ours.items() if key not in known}, **told}
+
+
+def _key(labels: Mapping[str, str], without: frozenset[str]) -> str:
+    return fingerprint({name: value for name, value in labels.items() if name not in without})
 
 
 def _rank(severity: str) -> int:

@@ -7,6 +7,8 @@ from apps.workflows.engine.expressions import ExpressionError, references
 
 ADDED = "executor"  # the key of steps whose kind an installed package adds
 KEYED_KINDS = ("python", "http", "llm", "agent", "workflow", "approval", "wait")
+KIND_KEYS = frozenset({*KEYED_KINDS, ADDED, "image", "command"})
+"""The keys that say of what kind a step is."""
 
 # What else a kind makes use of; on any other kind these keys would be silently ignored.
 _CONTAINER_ONLY = ("resources", "user", "network", "registry", "engine_cache")

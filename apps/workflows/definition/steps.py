@@ -8,11 +8,12 @@ from pydantic import BaseModel
 from apps.core.errors import Problem
 from apps.workflows.definition.availability import reason, unavailable
 from apps.workflows.definition.configs import config_problems
-from apps.workflows.definition.friendly import Path
-from apps.workflows.definition.kinds import ADDED, COMMAND_KEYS, USED_KEYS, kinds_of, mapping
+from apps.workflows.definition.friendly import Path, fields_at
+from apps.workflows.definition.kinds import ADDED, COMMAND_KEYS, KIND_KEYS, USED_KEYS, kinds_of, mapping
 from apps.workflows.definition.labels import label_problems
 from apps.workflows.definition.own_kinds import own_problems
 from apps.workflows.definition.pointers import pointer
+from apps.workflows.definition.schema import Step
 from apps.workflows.definition.suggestions import Suggester
 from apps.workflows.engine.graph import OWN_KINDS
 
@@ -42,7 +43,8 @@ def step_problems(
     yield from _when_problems(step, path)
     kinds = kinds_of(step, container_config)
     if len(kinds) != 1:
-        yield _kinds_problem(kinds, path)
+        if kinds or not _misspells_its_kind(step, suggest):
+            yield _kinds_problem(kinds, path)
         return
     (kind,) = kinds
     yield from _unused_keys(kind, step, path)
@@ -73,6 +75,12 @@ def _covered(where: str, seen: Collection[str]) -> bool:
     """Whether there is a problem at this place already, or around it."""
     parts = where.split("/")
     return any("/".join(parts[:length]) in seen for length in range(3, len(parts) + 1))
+
+
+def _misspells_its_kind(step: Mapping[str, Any], suggest: Suggester) -> bool:
+    """Whether a key that nobody knows is told with the key of a kind as the one that was meant."""
+    known = fields_at(Step, ())
+    return any(suggest.meant(key, known) in KIND_KEYS for key in step if key not in known)
 
 
 def _kinds_problem(kinds: list[str], path: Path) -> Problem:

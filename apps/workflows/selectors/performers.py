@@ -1,5 +1,7 @@
 """Who performs a task, as far as a caller may know: the performer's name, or only of what kind it is.
 
+And what the journal tells of it: one text for all who watch, without what only some may know.
+
 Workers are what `system:read` opens, agents what `agent:read` opens. Whoever may read an execution but not who performs
 it is told `worker` or `agent`. A grant on a single agent shows that one at `/agents`, and names none here.
 """
@@ -11,6 +13,8 @@ from apps.accounts.permissions import Permission, holds
 from apps.workflows.engine.types import TRACKER
 from apps.workflows.models.performers import OF_AGENT
 
+# The journal keeps them; `relations` tells of them, to those who may read the other execution.
+_RELATED = frozenset({"parent_execution_id", "parent_step_id", "child_execution_id", "child_workflow_id"})
 _READ = {"worker": Permission.SYSTEM_READ, "agent": Permission.AGENT_READ}
 
 
@@ -22,8 +26,15 @@ def kind_of(owner: str) -> str:
 
 
 def unnamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a line of the journal says, with the kind of a performer in the place of its name: for whoever reads it."""
+    """What a line of the journal says to everybody: of a performer its kind, of related executions nothing."""
+    data = _alone(data)
     return {**data, "performer": kind_of(str(data["performer"]))} if "performer" in data else data
+
+
+def _alone(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _RELATED.isdisjoint(data):
+        return data
+    return {name: value for name, value in data.items() if name not in _RELATED}
 
 
 class Names:
@@ -45,4 +56,5 @@ class Names:
 
     def told(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a line of the journal says, as this caller is told it."""
+        data = _alone(data)
         return {**data, "performer": self.of(str(data["performer"]))} if "performer" in data else data

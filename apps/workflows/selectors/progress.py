@@ -187,7 +187,8 @@ def _counts(statuses: Iterable[str]) -> dict[str, int]:
 def events_after(execution_id: UUID, seq: int, limit: int) -> list[dict[str, Any]]:
     """At most `limit` events of the journal after `seq`, in order, as every watcher is told them.
 
-    One text for all who watch: of whoever performs a step it has the kind alone, which each of them may know.
+    One text for all who watch: of whoever performs a step it has the kind alone, which each of them may know, and of
+    parents and children nothing.
     """
     rows = Event.objects.filter(execution_id=execution_id, seq__gt=seq).order_by("seq")[:limit]
     return [

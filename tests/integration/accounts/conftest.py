@@ -27,16 +27,6 @@ def make_user(db):
 
 
 @pytest.fixture
-def set_env(settings):
-    """Change a setting of the environment for one test."""
-
-    def change(**values):
-        settings.ENV = settings.ENV.model_copy(update=values)
-
-    return change
-
-
-@pytest.fixture
 def http():
     """A client that shows errors as a caller sees them."""
     return Client(raise_request_exception=False)

@@ -4,14 +4,17 @@ import json
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group
+from django.db.models import CASCADE, ForeignKey
+from django.test.utils import isolate_apps
 from guardian.shortcuts import assign_perm
 
 from apps.accounts import api_tokens, permissions, services
 from apps.accounts.audit.models import AuditEntry
-from apps.accounts.grants import objects_granted_to_roles
-from apps.accounts.models import Permission, Role, User
+from apps.accounts.grants import count_shared_with, objects_granted_to_roles
+from apps.accounts.models import Permission, Role, RoleObjectPermission, User
 from apps.accounts.permissions import OF_WORKFLOWS
 from apps.accounts.permissions import Permission as P
+from apps.accounts.single_things import held_on_single_things
 from apps.core.errors import Denied
 from apps.workflows.models import Workflow, WorkflowRolePermission
 from apps.workflows.selectors.grants import explain
@@ -67,6 +70,24 @@ def test_a11_nobody_enters_an_account_to_get_what_it_has_on_single_things(own, c
     if way == "role":  # what one has oneself by the same role is nothing new
         eve.roles.add(role)
         assert call("post", resets, "eve").status_code == 200
+
+
+@isolate_apps("apps.workflows")
+def test_grants_are_of_the_kinds_that_the_installed_apps_have(own, make_user):
+    """A class that somebody has imported, or made of another one, is no kind of grants by that alone."""
+
+    class Imported(RoleObjectPermission):
+        content_object = ForeignKey(Workflow, on_delete=CASCADE)
+
+        class Meta:
+            app_label = "workflows"
+
+    root, bob = make_user("root", "admin"), User.objects.get(username="bob")
+    bob.roles.add(role := Role.objects.create(name="readers"))
+    grant(own, role, ["read"], by=root)
+    assert Imported in RoleObjectPermission.__subclasses__(), "the control"
+    assert count_shared_with(role) == 1
+    assert held_on_single_things(bob, apart_from=root) == {"workflow:read"}
 
 
 def test_the_owner_shares_and_takes_back(call, own):

@@ -38,14 +38,6 @@ def outsider(db):
 
 
 @pytest.fixture
-def set_env(settings):
-    def change(**values):
-        settings.ENV = settings.ENV.model_copy(update=values)
-
-    return change
-
-
-@pytest.fixture
 def watch(monkeypatch):
     """A process that has seen nothing yet, and looks whenever it is asked."""
     fresh = watching.Watch()

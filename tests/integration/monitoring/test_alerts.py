@@ -11,7 +11,7 @@ import pytest
 from apps.accounts.models import AuditEntry
 from apps.core.clock import database_now
 from apps.core.signatures import signed_message
-from apps.monitoring.alerts import notices
+from apps.monitoring.alerts import notices, watching
 from apps.monitoring.alerts.catalogue import ALERTS, BY_NAME
 from apps.monitoring.alerts.texts import fingerprint
 from apps.monitoring.models import Notice, Silence
@@ -224,6 +224,30 @@ def test_an_alert_that_both_know_is_one(reader, backlog, alertmanager):
     assert (both[0]["source"], both[0]["value"]) == (["embedded", "alertmanager"], 1.0)
     assert named(answer)["Elsewhere"]["source"] == ["alertmanager"]
     assert named(answer)["QueueOldestTaskTooOld"]["source"] == ["embedded"]
+
+
+def test_an_alert_of_this_host_is_listed_once_whatever_the_server_is_called_that_was_scraped(
+    reader, watch, alertmanager, monkeypatch
+):
+    full = [
+        ("dagger_disk_usage_bytes", {"mount": "/data"}, 95.0),
+        ("dagger_disk_size_bytes", {"mount": "/data"}, 100.0),
+    ]
+    monkeypatch.setattr(watching, "samples", lambda _history: iter(full))
+    for minute in range(10):
+        watch.look(time.time() - 600 + minute * 60)
+
+    def listed():
+        alerts = reader.get("/monitoring/alerts?name=DiskLow").json()["alerts"]
+        return [(one["labels"].get("instance"), one["source"], one["value"]) for one in alerts]
+
+    assert listed() == [(None, ["embedded"], 0.95)], "the control"
+    alertmanager.alerts = [theirs(alertname="DiskLow", mount="/data", instance="server:8000")]
+    assert listed() == [("server:8000", ["embedded", "alertmanager"], None)]
+    alertmanager.alerts.append(theirs(alertname="DiskLow", mount="/data", instance="other:8000"))
+    assert sorted(host for host, *_ in listed()) == ["other:8000", "server:8000"]
+    alertmanager.alerts = [theirs(alertname="DiskLow", mount="/", instance="server:8000")]
+    assert sorted(source for _, source, _ in listed()) == [["alertmanager"], ["embedded"]]
 
 
 def test_an_alertmanager_that_is_down_costs_its_part_only(reader, backlog, alertmanager):

@@ -39,16 +39,6 @@ def _no_connection_stays_open(django_db_setup, django_db_blocker):
         done.result(10)
 
 
-@pytest.fixture
-def set_env(settings):
-    """Change a setting of the environment for one test."""
-
-    def change(**values):
-        settings.ENV = settings.ENV.model_copy(update=values)
-
-    return change
-
-
 class Caller:
     """A client that sends a user's token, or none."""
 

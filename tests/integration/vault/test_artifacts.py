@@ -47,14 +47,6 @@ def storage(request, settings, tmp_path):
 
 
 @pytest.fixture
-def limits(settings):
-    def give(**values):
-        settings.ENV = settings.ENV.model_copy(update=values)
-
-    return give
-
-
-@pytest.fixture
 def task(make_workflow, owner):
     executions.start(make_workflow([noop("a"), noop("b", "a")]), by=owner)
     return claim()["a"]
@@ -108,13 +100,13 @@ def test_only_the_present_lease_leaves_artifacts(task):
     assert Artifact.objects.count() == 1
 
 
-def test_quotas_are_named(task, limits):
+def test_quotas_are_named(task, set_env):
     """Over HTTP they are 413 and 507: tests/integration/agents/test_files.py."""
-    limits(ARTIFACT_EXECUTION_BYTES=9)
+    set_env(ARTIFACT_EXECUTION_BYTES=9)
     keep(task, left("a.txt"))
     with pytest.raises(TooLarge, match="ARTIFACT_EXECUTION_BYTES"):
         keep(task, left("b.txt"))
-    limits(ARTIFACT_EXECUTION_BYTES=1000, ARTIFACT_TOTAL_BYTES=9)
+    set_env(ARTIFACT_EXECUTION_BYTES=1000, ARTIFACT_TOTAL_BYTES=9)
     with pytest.raises(Full, match="ARTIFACT_TOTAL_BYTES"):
         keep(task, left("b.txt", b"other"))
     assert Artifact.objects.count() == 1
@@ -244,7 +236,7 @@ def test_a_command_leaves_the_files_of_its_directory(begin):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_callable_leaves_files_through_its_context(begin, tmp_path, monkeypatch, limits):
+def test_a_callable_leaves_files_through_its_context(begin, tmp_path, monkeypatch, set_env):
     (tmp_path / "leaves_files.py").write_text(
         "def report(context):\n"
         "    context.artifact('report.json', '{}')\n"
@@ -257,7 +249,7 @@ def test_a_callable_leaves_files_through_its_context(begin, tmp_path, monkeypatc
         "    context.artifact('inside.txt', b'bytes')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    limits(CALLABLE_MODULES=("leaves_files",))
+    set_env(CALLABLE_MODULES=("leaves_files",))
     from apps.workflows.selectors.performing import executors
 
     executors.cache_clear()
@@ -272,8 +264,8 @@ def test_a_callable_leaves_files_through_its_context(begin, tmp_path, monkeypatc
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_over_the_quota_fails_the_step_by_name(begin, limits):
-    limits(ARTIFACT_EXECUTION_BYTES=10)
+def test_what_is_over_the_quota_fails_the_step_by_name(begin, set_env):
+    set_env(ARTIFACT_EXECUTION_BYTES=10)
     begin({"id": "a", "command": ["sh", "-c", 'head -c 11 /dev/zero > "$ORCHESTRATION_ARTIFACTS/x"']})
     result = perform(claim()["a"])
     assert (result.error.type, result.error.retryable) == ("output", False)
@@ -288,8 +280,8 @@ COUNT = {"id": "c", "depends_on": ["a"], "command": ["wc", "-c"]}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_large_value_is_spilled_and_read_by_dependants(begin, storage, limits, client_of, owner):
-    limits(OUTPUT_INLINE_BYTES=4096, ARTIFACT_STORAGE_URL="")
+def test_a_large_value_is_spilled_and_read_by_dependants(begin, storage, set_env, client_of, owner):
+    set_env(OUTPUT_INLINE_BYTES=4096, ARTIFACT_STORAGE_URL="")
     execution = begin(noop("a"), ECHO, outputs=[{"name": "big", "value": "${steps.a.outputs.big}"}])
     first = claim()["a"]
     big = [{"n": number, "ü": "x" * 10} for number in range(1000)]
@@ -328,8 +320,8 @@ def test_a39_an_output_of_100_mb_is_spilled_and_read_from_standard_input(begin):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a39_more_than_may_be_returned_at_all_is_cut_and_said_to_be(begin, limits):
-    limits(OUTPUT_MAX_BYTES=100_000, OUTPUT_INLINE_BYTES=4096)
+def test_a39_more_than_may_be_returned_at_all_is_cut_and_said_to_be(begin, set_env):
+    set_env(OUTPUT_MAX_BYTES=100_000, OUTPUT_INLINE_BYTES=4096)
     begin({"id": "a", "command": ["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x"]})
     outputs = perform(claim()["a"]).outputs
     assert outputs["stdout_truncated"] is True
@@ -350,8 +342,8 @@ def test_a_reference_to_what_is_not_this_workflows_is_refused(begin, owner):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_retry_keeps_what_it_uses_again(begin, limits, owner):
-    limits(OUTPUT_INLINE_BYTES=4096)
+def test_a_retry_keeps_what_it_uses_again(begin, set_env, owner):
+    set_env(OUTPUT_INLINE_BYTES=4096)
     execution = begin(noop("a"), {"id": "b", "depends_on": ["a"], "command": ["false"]}, ECHO | {"id": "e"})
     tasks = claim()
     result = perform(tasks["a"], StepResult(outputs={"big": "y" * 9000}))

@@ -1,7 +1,5 @@
 """A39: what a step leaves finds the disk of the artifacts full: the step says so, nothing is spoilt, and it goes on."""
 
-import subprocess
-
 import pytest
 
 from apps.workflows.models import Artifact
@@ -12,22 +10,7 @@ from tests.integration.workflows.driver import claim
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def small(tmp_path, settings):
-    """The artifacts' own file system, of one MiB; only root can make one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no small file system can be made here: {made.stderr.decode().strip()}")
-    settings.ENV = settings.ENV.model_copy(update={"ARTIFACT_STORAGE_URL": f"file://{place}"})
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a39_a_full_disk_fails_the_step_by_name_and_leaves_nothing(small, make_workflow, owner):
+def test_a39_a_full_disk_fails_the_step_by_name_and_leaves_nothing(small_disk, make_workflow, owner):
     def leave(size):
         script = f'head -c {size} /dev/urandom > "$ORCHESTRATION_ARTIFACTS/file"'
         executions.start(make_workflow([{"id": "a", "command": ["sh", "-c", script]}]), by=owner)
@@ -37,5 +20,5 @@ def test_a39_a_full_disk_fails_the_step_by_name_and_leaves_nothing(small, make_w
     error = leave(2_000_000).error
     assert (error.type, "disk of the artifacts is full" in error.message) == ("output", True)
     assert Artifact.objects.count() == 1
-    assert [path.stat().st_size for path in small.rglob("*") if path.is_file()] == [400_000]
+    assert [path.stat().st_size for path in small_disk.rglob("*") if path.is_file()] == [400_000]
     assert leave(300_000).error is None

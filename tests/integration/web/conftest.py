@@ -39,14 +39,6 @@ def make_user(db):
 
 
 @pytest.fixture
-def set_env(settings):
-    def change(**values):
-        settings.ENV = settings.ENV.model_copy(update=values)
-
-    return change
-
-
-@pytest.fixture
 def browser():
     """A browser without a session."""
     return Client(raise_request_exception=False, headers=HTML)

@@ -3,7 +3,7 @@
 import pytest
 from rest_framework.test import APIClient
 
-from apps.workflows.models import Execution, Task
+from apps.workflows.models import Event, Execution, Task
 from apps.workflows.services import executions
 from tests.integration.conftest import noop
 from tests.integration.workflows.driver import accepted, check_rows, claim, done, drive, failed, journal, statuses
@@ -173,6 +173,23 @@ def test_parent_and_children_are_shown_to_who_may_read_them(api, run, make_workf
     assert (hidden["parent_execution_id"], hidden["parent_step_id"]) == (None, None)
     assert of_child.get(f"/executions?parent_id={execution.pk}").json()["results"] == []
     assert of_parent.get(f"/executions/{execution.pk}").json()["children"] == []
+
+
+def test_a09_the_journal_names_no_execution_that_its_reader_may_not_read(api, run, make_workflow):
+    """One text goes to all who watch, so it names none: parents and children are told where it is asked who may."""
+    make_workflow([noop("x")], name="Child")
+    parent = run([{"id": "sub", "workflow": {"id": "child"}}], name="Parent")
+    (child,) = api.get(f"/executions/{parent.pk}").json()["children"]
+    kept = {pk: [row.data for row in Event.objects.filter(execution=pk)] for pk in (parent.pk, child["execution_id"])}
+    assert child["execution_id"] in str(kept[parent.pk]), "the control: the journal itself keeps it"
+    assert str(parent.pk) in str(kept[child["execution_id"]])
+    for one, other in ((parent.pk, child["execution_id"]), (child["execution_id"], parent.pk)):
+        for url in (f"/executions/{one}/events", f"/progress/{one}/history"):
+            answer = api.get(url)
+            assert answer.status_code == 200, url
+            text = answer.content.decode()
+            assert str(other) not in text, url
+            assert "parent_step_id" not in text and "child_workflow_id" not in text, url
 
 
 def test_a_held_execution_says_so_and_why(api, make_workflow, owner):

@@ -24,46 +24,22 @@ def told():
 
 
 @pytest.fixture
-def agent(monkeypatch, told):
-    """An agent that is drained while the answer to its claim is on its way."""
-    claims = iter([[TASK]])
-
-    async def answer(request):
-        route = request.url.path.rpartition("/")[2]
-        if route == "claim":
-            one.drain()
-            await asyncio.sleep(0.05)
-            return httpx.Response(200, json={"tasks": next(claims)})
-        if route != "heartbeat":
-            told.append((route, json.loads(request.content)))
-        beat = {"cancel": [], "lost": [], "lease_expires_at": TASK["lease_expires_at"]}
-        return httpx.Response(200, json=beat, headers={"Date": "Fri, 27 Nov 2026 00:00:00 GMT"})
-
-    monkeypatch.setattr(client.httpx, "AsyncClient", partial(httpx.AsyncClient, transport=httpx.MockTransport(answer)))
-    one = Agent("http://platform.example", "a-1", "aoa_token")
-    return one
-
-
-async def test_what_a_claim_brought_while_it_drains_is_ended(agent, told):
-    async def double(task):
-        return {"twice": 2 * task.inputs["n"]}
-
-    await asyncio.wait_for(agent.serve(double), 20)
-    assert told == [("complete", {"attempt": 1, "outputs": {"twice": 4}})]
-
-
-@pytest.fixture
 def performing(monkeypatch, told):
-    """`performing(coroutine)`: an agent that performs one task with it and drains; what it reported is in `told`."""
+    """`performing(coroutine)`: an agent that performs one task with it and drains; what it reported is in `told`.
 
-    async def perform(work, answers=None):
+    With `draining` it is drained while the answer to its claim is on its way.
+    """
+
+    async def perform(work, answers=None, *, draining=False):
         claims = iter([[TASK]])
         answers = answers or {}
 
         async def answer(request):
             route = request.url.path.rpartition("/")[2]
             if route == "claim":
-                await asyncio.sleep(0.01)
+                if draining:
+                    agent.drain()
+                await asyncio.sleep(0.05)
                 return httpx.Response(200, json={"tasks": next(claims, [])})
             if route != "heartbeat":
                 told.append((route, request.content))
@@ -82,6 +58,15 @@ def performing(monkeypatch, told):
         await asyncio.wait_for(agent.serve(work), 20)
 
     return perform
+
+
+async def test_what_a_claim_brought_while_it_drains_is_ended(performing, told):
+    async def double(task):
+        return {"twice": 2 * task.inputs["n"]}
+
+    await performing(double, draining=True)
+    ((route, body),) = told
+    assert (route, json.loads(body)) == ("complete", {"attempt": 1, "outputs": {"twice": 4}})
 
 
 @pytest.mark.parametrize(

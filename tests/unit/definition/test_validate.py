@@ -123,6 +123,10 @@ def test_shapes_that_are_wrong(found, data, expected):
     ("step", "expected"),
     [
         ({}, {("", "no_kind")}),
+        ({"pyhton": "builtin.noop"}, {("/pyhton", "unknown_key")}),
+        ({"comand": ["x"]}, {("/comand", "unknown_key")}),
+        ({"dependson": ["first"]}, {("/dependson", "unknown_key"), ("", "no_kind")}),
+        ({"run": "x"}, {("/run", "unknown_key"), ("", "no_kind")}),
         ({"python": "builtin.noop", "http": {"url": "x"}}, {("", "several_kinds")}),
         ({"python": "builtin.noop", "command": ["x"]}, {("", "several_kinds")}),
         ({"python": "builtin.noop", "image": "x"}, {("", "several_kinds")}),
