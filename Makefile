@@ -20,7 +20,7 @@ demo: setup  ## Everything from nothing: server, workers and one example to watc
 	@$(PY) scripts/demo.py
 
 run: setup  ## Server and workers, as one runs them; Ctrl-C or SIGTERM drains
-	@exec $(PY) scripts/run.py
+	@exec $(MANAGE) serve --prepare
 
 test: setup-dev  ## Every test, on SQLite and with every real server found here
 	@$(PY) scripts/test.py

@@ -65,7 +65,8 @@ def main() -> int:
     chosen = sys.argv[1:]
     if chosen:
         return pytest("chosen", chosen).status
-    parallel = ["-n", PROCESSES, "--dist", "loadscope"]
+    # Test by test, so that no process idles while another has a long module; modules that must not be split are groups.
+    parallel = ["-n", PROCESSES, "--dist", "loadgroup"]
     runs = [
         pytest("unit and contract", ["tests/unit", "tests/contract", *parallel]),
         pytest("integration on SQLite", ["tests/integration", *parallel], DATABASE_URL=""),

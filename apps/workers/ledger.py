@@ -201,8 +201,10 @@ class Ledger(threading.Thread):
         ready_at, due_at = leases.next_moments()
         now = carried_now()
         if due_at is not None and due_at <= now:
-            leases.wake(now)
+            woken = leases.wake(now)
             ready_at, due_at = leases.next_moments()
+            if due_at is not None and due_at <= now and woken < leases.REAP_AT_ONCE:
+                due_at = None  # what is left cannot be acted on: it is looked at with the next poll, not at once
         polled = time.monotonic()
         pause = POLL_SECONDS if due_at is None else min(POLL_SECONDS, _seconds(due_at - now))
         if ready_at is not None:

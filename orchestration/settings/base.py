@@ -29,7 +29,6 @@ FORMAT_MODULE_PATH = "orchestration.formats"  # the admin's times, to the second
 APPEND_SLASH = False
 
 INSTALLED_APPS = [
-    "daphne",
     "apps.accounts.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -3,7 +3,11 @@
 import os
 import tempfile
 
-os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="platform-test-"))
+if "DATA_DIR" not in os.environ:
+    os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="platform-test-")
+# pytest's workers inherit the first process's: each has its own beneath, and so have the children of its tests.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and not os.environ["DATA_DIR"].endswith(f"/{worker}"):
+    os.environ["DATA_DIR"] += f"/{worker}"
 os.environ.setdefault("DAGGER_TRACING_ENABLED", "false")
 os.environ.setdefault("LOG_LEVEL", "ERROR")
 

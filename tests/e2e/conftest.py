@@ -1,6 +1,7 @@
 """A whole installation, started as a user would: `make run` in a process group of its own."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -46,12 +47,16 @@ class Installation:
             self.process = subprocess.Popen(
                 ["make", "-s", "run"], cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
+        self.await_live()
+        return self
+
+    def await_live(self):
         deadline = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.base}/monitoring/health/live", timeout=2).status_code == 200:
-                    return self
+                    return
             time.sleep(0.1)
         raise AssertionError(f"it did not start:\n{self.log.read_text()}")
 
@@ -79,6 +84,14 @@ class Installation:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
+    def end(self):
+        """`stop`, and nothing is left whatever comes of it."""
+        if self.process.poll() is None:
+            try:
+                self.stop()
+            finally:
+                self.kill()
+
     def client(self, username="admin", password=PASSWORD):
         """A client with a token, got by form as the seed's curl line does."""
         client = httpx.Client(base_url=self.base, timeout=30)
@@ -89,27 +102,33 @@ class Installation:
         return client
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def database(request):
-    """The URL of an empty database; SQLite's is made in the data directory."""
-    if request.param == "sqlite":
-        yield ""
-        return
+@pytest.fixture(scope="session")
+def installations(tmp_path_factory):
+    """An installation on a database of either kind: started when first asked for, and kept for all files."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def on(kind):
+            # SQLite's database is made in the data directory.
+            url = "" if kind == "sqlite" else stack.enter_context(postgres.running())
+            running = Installation(tmp_path_factory.mktemp(kind), url).start()
+            stack.callback(running.end)
+            return running
+
+        yield on
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def installation(request, installations):
+    """Whole, on each database, whatever the test before did to it; what it holds is left from the tests before."""
     try:
-        with postgres.running() as url:
-            yield url
+        running = installations(request.param)
     except postgres.NotInstalled as missing:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="session")
-def installation(database, tmp_path_factory):
-    running = Installation(tmp_path_factory.mktemp("installation"), database).start()
-    yield running
     if running.process.poll() is None:
-        try:
-            running.stop()
-        finally:
-            running.kill()
+        running.await_live()
+    else:
+        running.start()
+    return running

@@ -13,7 +13,7 @@ from tests.e2e.conftest import ROOT, users_environment
 from tests.e2e.test_make_run import ended, until
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api(installation):
     """A client of the administrator's, with the example saved."""
     client = installation.client()

@@ -180,7 +180,7 @@ def test_a23_a_form_of_millions_of_fields_holds_nobody_up(servers):
     lines = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
     found = raw(servers, head("POST", "/auth/token", *lines), body)
     assert found[0] in (400, 413)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 # --- A34

@@ -102,7 +102,7 @@ def test_make_demo_ends_with_what_its_execution_did(tmp_path, change, status):
     environment = {"ONCE": "1", "PORT": str(free_port()), "DATA_DIR": str(tmp_path), **change}
     done = subprocess.run(
         ["make", "-s", "demo"], cwd=ROOT, env=users_environment(**environment),
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == (status and 2), done.stdout + done.stderr  # make's own status for a failed recipe is 2
     if status:

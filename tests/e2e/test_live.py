@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 from apps.progress.client import Ended, Progress
 from tests.e2e.conftest import PASSWORD, ROOT, users_environment
 from tests.support.postgres import free_port
+from tests.support.server import prepare_sqlite
 
 PATIENCE = 60.0
 
@@ -94,11 +95,9 @@ class Server:
 def prepared(tmp_path_factory):
     directory = tmp_path_factory.mktemp("live")
     server = Server(directory)
+    prepare_sqlite(directory)
     server.python(
-        "from django.core.management import call_command\n"
-        "call_command('migrate', verbosity=0)\n"
-        "from apps.accounts.models import Role, User\n"
-        f"User.objects.create_superuser('admin', '', '{PASSWORD}')"
+        f"from apps.accounts.models import Role, User\nUser.objects.create_superuser('admin', '', '{PASSWORD}')"
     )
     return server
 

@@ -175,7 +175,7 @@ def test_what_cannot_start_says_so_in_one_line(installation, tmp_path, case):
     assert re.search(told, complaints[0])
 
 
-def test_sigterm_drains_and_a_second_run_finds_everything_as_it_was_left(installation):
+def test_a38_sigterm_drains_and_a_second_run_finds_everything_as_it_was_left(installation):
     client = installation.client()
     before = client.get("/executions").json()["results"]
     steps = [{"id": "brief", "python": {"call": "builtin.sleep", "with": {"seconds": 1.5}}}]

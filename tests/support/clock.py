@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.backends.signals import connection_created
 
 from apps.core import clock as core
+from apps.workflows.services.ledger import lanes
 
 EPOCH = datetime(2041, 3, 1, 12, tzinfo=UTC)
 _FUNCTIONS = ("clock_timestamp", "now", "statement_timestamp", "transaction_timestamp")
@@ -45,7 +46,7 @@ class Clock:
 
 
 class _Time:
-    """What `apps.core.clock` takes for `time`: the steady clock stands still and moves with the other."""
+    """What `core.clock` and `ledger.lanes` take for `time`: the steady clock stands still, and moves with the other."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -68,13 +69,36 @@ class _Datetime(datetime):
 def virtual():
     """A clock that this process's database goes by. Not within a transaction."""
     clock = Clock()
-    if connection.vendor == "sqlite":
-        before, core.datetime, _Datetime.clock = core.datetime, _Datetime, clock
-        try:
-            yield clock
-        finally:
-            core.datetime = before
-        return
+    with _steady(clock), _SHADOWED[connection.vendor](clock):
+        yield clock
+
+
+@contextlib.contextmanager
+def _steady(clock):
+    """What is remembered for a while is remembered by this clock: by the host's, two equal histories would differ."""
+    before = [(module, module.time) for module in (core, lanes)]
+    lanes.forget()
+    for module, _ in before:
+        module.time = _Time(clock)
+    try:
+        yield
+    finally:
+        for module, time in before:
+            module.time = time
+        lanes.forget()
+
+
+@contextlib.contextmanager
+def _on_sqlite(clock):
+    before, core.datetime, _Datetime.clock = core.datetime, _Datetime, clock
+    try:
+        yield
+    finally:
+        core.datetime = before
+
+
+@contextlib.contextmanager
+def _on_postgres(clock):
     with connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS virtual CASCADE; CREATE SCHEMA virtual")
         cursor.execute("CREATE TABLE virtual.clock (now timestamptz)")
@@ -86,17 +110,19 @@ def virtual():
             )
     connection_created.connect(_look_there_first, dispatch_uid="virtual clock")
     connection.close()
-    steady, reading = core.time, core._reading
-    core.time = _Time(clock)
+    reading = core._reading
     core._reading = (datetime.min.replace(tzinfo=UTC), float("-inf"))
     try:
-        yield clock
+        yield
     finally:
-        core.time, core._reading = steady, reading
+        core._reading = reading
         connection_created.disconnect(dispatch_uid="virtual clock")
         with connection.cursor() as cursor:
             cursor.execute("RESET search_path; DROP SCHEMA virtual CASCADE")
         connection.close()
+
+
+_SHADOWED = {"sqlite": _on_sqlite, "postgresql": _on_postgres}
 
 
 def _look_there_first(*, connection, **_):

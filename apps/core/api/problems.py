@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.views import redirect_to_login
 from django.core import exceptions as django_errors
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
@@ -72,6 +72,7 @@ _DEFAULTS: Mapping[int, tuple[str, str]] = {
 UNREACHABLE = (OperationalError, InterfaceError)
 """The database is away, or cannot take it now. Nothing was changed, or (a lost answer) the same request may be sent
 again: with an `Idempotency-Key` it has one effect."""
+_DELETED = "What this refers to was deleted meanwhile, and nothing was changed."
 _RETRY_SECONDS = {503: "2", 507: "30"}
 
 
@@ -110,7 +111,7 @@ def describe(error: BaseException) -> Description | None:
         return _of_drf(error)
     if isinstance(error, django_errors.ValidationError):
         return Description(status=400, code="invalid", detail="What was sent is not valid.", problems=_of_django(error))
-    if isinstance(error, UNREACHABLE):
+    if isinstance(error, (*UNREACHABLE, IntegrityError)):
         return _of_database(error)
     for kind, status, headers in _DJANGO:
         if isinstance(error, kind):
@@ -210,7 +211,14 @@ def _plain(status: int, *, headers: Mapping[str, str] | None = None) -> Descript
     return Description(status=status, code=code, detail=detail, headers=headers or {})
 
 
-def _of_database(error: Exception) -> Description:
+def _refers_to_nothing(error: IntegrityError) -> bool:
+    """Whether a row was to be written that refers to one which is gone by the time of the commit."""
+    return getattr(error.__cause__, "sqlstate", "") == "23503" or "FOREIGN KEY constraint failed" in str(error)
+
+
+def _of_database(error: Exception) -> Description | None:
+    if isinstance(error, IntegrityError):
+        return Description(status=409, code="deleted_meanwhile", detail=_DELETED) if _refers_to_nothing(error) else None
     full = "disk is full" in str(error) or getattr(error.__cause__, "sqlstate", "") == "53100"
     status = 507 if full else 503
     logging.getLogger(__name__).warning("the database %s: %s", "is full" if full else "does not answer", error)

@@ -51,11 +51,14 @@ def start(
     """Create an execution of `version` (None: the newest); when this returns it is durable, its first tasks in line.
 
     Raises `Invalid` for inputs that the definition does not allow, `Conflict` ("concurrency_limit") where its limit
-    on executions says `reject` and is reached.
+    on executions says `reject` and is reached, `NotFound` or IntegrityError where the workflow is deleted meanwhile.
     """
     if workflow.kind == Workflow.Kind.TRACKER:
         raise Conflict("a tracker is not executed: its progress is reported from outside", code="tracker")
-    version = version or version_of(workflow.pk, workflow.version_number)
+    try:
+        version = version or version_of(workflow.pk, workflow.version_number)
+    except WorkflowVersion.DoesNotExist:
+        raise NotFound(f"the workflow `{workflow.slug}` was deleted meanwhile") from None
     given = resolve_inputs(version.definition.get("inputs") or {}, inputs or {})
     origin = Origin(
         trigger=trigger,

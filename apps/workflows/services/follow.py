@@ -13,7 +13,8 @@ from apps.workflows.engine.ids import execution_of
 from apps.workflows.engine.states import OPEN, Status
 from apps.workflows.engine.types import ChildEnded, ResumeRequested, StopRequested
 from apps.workflows.models import Execution, Task, Workflow
-from apps.workflows.selectors.graphs import graph_of
+from apps.workflows.selectors.graphs import graph_of, unreadable
+from apps.workflows.services.apart import each_apart
 from apps.workflows.services.ledger import sql, unit_of
 from apps.workflows.services.stopping import request_stop, write_all
 
@@ -33,13 +34,13 @@ def after(ended: Sequence[sql.ExecutionRow]) -> None:
 
 def sweep() -> None:
     """Whatever was left undone by a process that died in between."""
-    owing = Execution.objects.filter(owes_parent=True, finished_at__isnull=False, parent_task__isnull=False)
-    for child, parent in owing.order_by("pk").values_list("pk", "parent_task_id")[:AT_ONCE]:
-        tell_parent(child, parent)
-    stop_orphans(Execution.objects.filter(parent_task__isnull=False))
-    held = Execution.objects.filter(held=True).order_by("workflow_id", "concurrency_key")
-    for workflow, key in held.values_list("workflow_id", "concurrency_key").distinct():
-        admit(workflow, key)
+    rows = Execution.objects.exclude(version__in=unreadable())
+    owing = rows.filter(owes_parent=True, finished_at__isnull=False, parent_task__isnull=False)
+    owing = owing.exclude(parent_task__execution__version__in=unreadable())
+    each_apart(lambda one: tell_parent(*one), list(owing.order_by("pk").values_list("pk", "parent_task_id")[:AT_ONCE]))
+    stop_orphans(rows.filter(parent_task__isnull=False))
+    held = rows.filter(held=True).order_by("workflow_id", "concurrency_key")
+    each_apart(lambda one: admit(*one), list(held.values_list("workflow_id", "concurrency_key").distinct()))
 
 
 def tell_parent(child: UUID, task: UUID) -> None:
@@ -70,8 +71,9 @@ def stop_orphans(children: QuerySet[Execution]) -> None:
         .order_by("pk")
         .values_list("pk", flat=True)[:AT_ONCE]
     )
-    for child in orphans:
-        request_stop(child, StopRequested(status=Status.CANCELLED, by="its parent"))
+    each_apart(
+        lambda child: request_stop(child, StopRequested(status=Status.CANCELLED, by="its parent")), list(orphans)
+    )
 
 
 def admit(workflow: UUID, key: str) -> None:

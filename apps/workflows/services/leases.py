@@ -15,7 +15,9 @@ from apps.workflows.engine.ids import execution_of
 from apps.workflows.engine.states import Status
 from apps.workflows.engine.types import TRACKER, Due, Lost, Released, StopRequested
 from apps.workflows.models import Execution, Performer, Task
+from apps.workflows.selectors.graphs import unreadable
 from apps.workflows.services import counting, follow
+from apps.workflows.services.apart import each_apart, together_or_apart
 from apps.workflows.services.ledger import Report, sql, turn, unit_of
 from apps.workflows.services.ledger.unit import lease_until
 from apps.workflows.services.stopping import request_stop, write_all
@@ -82,7 +84,7 @@ def beat(
             ).values_list("pk", flat=True)
         )
     return Heartbeat(
-        cancel=tuple(task for task in kept if execution_of(task) in stopping),
+        cancel=tuple(task for task, _ in held if task in kept and execution_of(task) in stopping),
         lost=tuple(task for task, _ in held if task not in kept),
         lease_expires_at=until,
     )
@@ -102,7 +104,7 @@ def leave(owner: str) -> None:
         gone = Performer.objects.filter(pk=owner, kind="worker", draining=False, lost=False).delete()[0]
         Performer.objects.filter(pk=owner).delete()
         counting.add(counting.WORKERS_LOST, gone)
-    _end_leases([(task, fence, step) for task, fence, step in _leases().filter(lease_owner=owner)])
+    together_or_apart(_end_leases, list(_leases().filter(lease_owner=owner)))
 
 
 def give_back_unknown(owner: str, held: Collection[UUID]) -> int:
@@ -128,14 +130,14 @@ def lose(leases: Sequence[Lease]) -> None:
 def reap() -> int:
     """End leases whose deadline has passed and stop executions whose deadline has; forget performers long gone.
 
-    Gives the number of leases ended.
+    Gives the number of leases whose time was over. What cannot be done for one execution stops none of the others.
     """
     now, lease = database_now(), timedelta(seconds=settings.ENV.LEASE_SECONDS)
     expired = list(_leases().filter(lease_expires_at__lt=now)[:REAP_AT_ONCE])
-    _end_leases(expired, still_expired_at=now)
-    late = Execution.objects.filter(deadline_at__lt=now).order_by("deadline_at", "pk")
-    for execution in late.values_list("pk", flat=True)[:REAP_AT_ONCE]:
-        request_stop(execution, StopRequested(status=Status.TIMED_OUT))
+    together_or_apart(lambda some: _end_leases(some, still_expired_at=now), expired)
+    late = Execution.objects.filter(deadline_at__lt=now).exclude(version__in=unreadable())
+    late_ids = late.order_by("deadline_at", "pk").values_list("pk", flat=True)[:REAP_AT_ONCE]
+    each_apart(lambda one: request_stop(one, StopRequested(status=Status.TIMED_OUT)), list(late_ids))
     wake(now)
     follow.sweep()
     with transaction.atomic():
@@ -148,20 +150,22 @@ def reap() -> int:
 def wake(now: datetime) -> int:
     """Act on the timers and limits on time whose moment has come; gives how many there were."""
     due: dict[UUID, list[str]] = {}
-    rows = Task.objects.filter(due_at__lte=now).order_by("due_at", "pk").values_list("execution_id", "step_id")
-    rows = rows[:REAP_AT_ONCE]
-    for execution, name in rows:
+    rows = Task.objects.filter(due_at__lte=now).exclude(execution__version__in=unreadable())
+    rows = rows.order_by("due_at", "pk")[:REAP_AT_ONCE]
+    for execution, name in rows.values_list("execution_id", "step_id"):
         due.setdefault(execution, []).append(name)
-    if not due:
-        return 0
-    with unit_of(due) as unit:
-        unit.read((execution, name) for execution, names in due.items() for name in names)
-        for execution, names in due.items():
-            if held := unit.held.get(execution):
-                for name in names:
-                    if name in held.tasks:
-                        held.happen(Due(step_id=name))
-        write_all(unit, stop=True)
+
+    def act(some: Sequence[UUID]) -> None:
+        with unit_of(some) as unit:
+            unit.read((execution, name) for execution in some for name in due[execution])
+            for execution in some:
+                if held := unit.held.get(execution):
+                    for name in due[execution]:
+                        if name in held.tasks:
+                            held.happen(Due(step_id=name))
+            write_all(unit, stop=True)
+
+    together_or_apart(act, list(due))
     return sum(map(len, due.values()))
 
 
@@ -173,6 +177,7 @@ def next_moments() -> tuple[datetime | None, datetime | None]:
 
 def _leases() -> QuerySet[Task, Lease]:
     ours = Task.objects.filter(status=Status.IN_PROGRESS).exclude(lease_owner=TRACKER)
+    ours = ours.exclude(execution__version__in=unreadable())
     return ours.values_list("pk", "fence", "step_id").order_by("pk")
 
 

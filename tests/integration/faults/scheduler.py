@@ -170,7 +170,15 @@ class Scheduler:
 
         def _commit(wrapper):
             actor = getattr(_local, "actor", None)
-            return commit(wrapper) if actor is None else self.commit(actor, lambda: commit(wrapper))
+            if actor is None:
+                return commit(wrapper)
+            try:
+                return self.commit(actor, lambda: commit(wrapper))
+            except Killed:
+                # What was open is undone before another moves: a server that finds out by itself that a client is gone
+                # holds its locks for a moment more, and SQLite's driver commits where Django ends the transaction.
+                wrapper._rollback()
+                raise
 
         def _begin(wrapper, autocommit, **values):
             actor = getattr(_local, "actor", None)

@@ -71,6 +71,14 @@ def test_a_chain_of_ones_own_is_one_statement_a_step_on_postgresql(make_workflow
     assert execution.status == "completed"
 
 
+def test_what_becomes_ready_by_several_reports_is_taken_from_the_oldest_executions(make_workflow, owner):
+    workflow = make_workflow(CHAIN)
+    made = [executions.start(workflow, by=owner).pk for _ in range(6)]
+    tasks = accepted(then=wanted(6)).claimed
+    claimed = accepted(*map(done, reversed(tasks)), then=wanted(4, look=False)).claimed
+    assert [(task.execution_id, task.step_id) for task in claimed] == [(one, "b") for one in made[:4]]
+
+
 def test_what_another_has_changed_is_not_overwritten(make_workflow, owner):
     execution, task = first(make_workflow, owner)
     (task,) = go_on(task).claimed

@@ -115,12 +115,10 @@ class Command(BaseCommand):
                 "WORKERS": str(options["workers"]), "LEASE_SECONDS": str(PRIVATE_LEASE), "LOG_LEVEL": "ERROR",
                 "ADMIN_PASSWORD": secrets.token_urlsafe(16), "DAGGER_TRACING_ENABLED": "false", "REDIS_URL": "",
             }  # fmt: skip
-            for command in (["migrate", "--verbosity", "0"], ["create_admin"]):
-                subprocess.run([*manage, *command], env=env, check=True, stdout=subprocess.DEVNULL)
             log = Path(directory) / "log"
             with log.open("wb") as file:
                 serving = subprocess.Popen(
-                    [*manage, "serve"], env=env, stdout=file, stderr=file, start_new_session=True
+                    [*manage, "serve", "--prepare"], env=env, stdout=file, stderr=file, start_new_session=True
                 )
             try:
                 _await_live(serving, port, log)

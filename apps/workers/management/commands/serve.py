@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
@@ -54,12 +55,17 @@ class Command(BaseCommand):
         parser.add_argument("--host", default=settings.ENV.HOST)
         parser.add_argument("--port", type=between(1, 65535), default=settings.ENV.PORT)
         parser.add_argument("--workers", type=between(0, 64), default=settings.ENV.WORKERS)
+        parser.add_argument(
+            "--prepare", action="store_true", help="migrate the database and make the first administrator before"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Start all, watch, and end all. Raises CommandError when nothing can listen there."""
         host, port = options["host"], options["port"]
         if reason := why_not(host, port):
             raise CommandError(reason)
+        if options["prepare"]:
+            self._prepare(quiet=not options["verbosity"])
         manage = [sys.executable, str(Path(settings.ROOT) / "manage.py")]
         children = [_Child([*manage, "server", "--host", host, "--port", str(port)], is_worker=False)]
         children += [_Child([*manage, "worker"], is_worker=True) for _ in range(options["workers"])]
@@ -68,11 +74,22 @@ class Command(BaseCommand):
             signal.signal(number, self._end)
         for child in children:
             child.start()
+        if options["verbosity"]:
+            where = f"http://{host}:{port}/ with {options['workers']} workers; data in {settings.DATA_DIR}"
+            self.stdout.write(f"serving on {where}")
+            self.stdout.flush()
         while not self._ending:
             for child in children:
                 self._look_after(child)
             time.sleep(LOOK_SECONDS)
         self._drain(children)
+
+    def _prepare(self, *, quiet: bool) -> None:
+        """In this process: each command of its own would load the whole program once more."""
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            for command in (["migrate", "--verbosity", "0"], ["create_admin"]):
+                call_command(*command, stdout=nowhere if quiet else self.stdout)
+        connection.close()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._ending = True

@@ -6,25 +6,29 @@ The numbers are those of the list in `docs/engine.md`. A violation is a bug of t
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection
-from django.db.models import Max, Q
+from django.db.models import F, Max, Q
 
 from apps.core.clock import database_now
+from apps.core.errors import Invalid
 from apps.workflows.engine.states import TERMINAL
 from apps.workflows.engine.types import TRACKER
-from apps.workflows.models import Event, Execution, Task
+from apps.workflows.models import Event, Execution, Lane, LogChunk, Task
+from apps.workflows.selectors.graphs import graph_of, readable
 from apps.workflows.selectors.invariants.journal import Journal, read_journal
-from apps.workflows.selectors.invariants.rows import TaskRow, check_rows, check_with_journal
+from apps.workflows.selectors.invariants.rows import Around, TaskRow, check_rows, check_with_journal
 from apps.workflows.selectors.invariants.violation import Violation
 
 __all__ = ["Verdict", "Violation", "verdict"]
 
 AT_ONCE = 200  # executions
+DEFAULT_LANE = "default"  # is served even where no definition has named it
 
 
 @dataclass(slots=True)
@@ -78,23 +82,48 @@ def _look(ids: Sequence[UUID], told: Verdict) -> None:
     tasks = groupby(_tasks(found), key=lambda task: task.execution_id)
     journals = groupby(_events(found), key=lambda event: event.execution_id)
     next_tasks, next_journal = next(tasks, None), next(journals, None)
-    children = _children(found)
+    lanes = frozenset(Lane.objects.values_list("key", flat=True)) | {DEFAULT_LANE}
+    around = Around(children=_children(found), lanes=lanes, now=database_now())
     for row in rows:
         told.executions += 1
         of_row: list[TaskRow] = []
         if next_tasks and next_tasks[0] == row.pk:
             of_row = list(next_tasks[1])
             next_tasks = next(tasks, None)
-        journal: Journal | None = None
+        events: Iterator[Event] | None = None
         if next_journal and next_journal[0] == row.pk:
-            journal = read_journal(row, next_journal[1], told.violations)
-            told.events += journal.lines
+            events = next_journal[1]
+        try:
+            told.violations += _of_one(row, of_row, events, around, told)
+        except (TypeError, ValueError, AttributeError, LookupError, ObjectDoesNotExist, Invalid) as error:
+            unreadable = f"a row of it cannot be read: {type(error).__name__}: {error}"
+            told.violations.append(Violation(invariant="I10", execution_id=str(row.pk), what=unreadable))
+        if events is not None:
             next_journal = next(journals, None)
-        else:
-            told.violations.append(Violation(invariant="I6", execution_id=str(row.pk), what="it has no journal"))
-        told.violations += check_rows(row, of_row, children)
-        if journal:
-            told.violations += check_with_journal(row, of_row, journal)
+    for execution, step in _logs_of_the_future(found):
+        what = f"{step} has log lines of an attempt that was never begun"
+        told.violations.append(Violation(invariant="I4", execution_id=str(execution), what=what))
+
+
+def _of_one(
+    row: Execution, tasks: Sequence[TaskRow], events: Iterator[Event] | None, around: Around, told: Verdict
+) -> list[Violation]:
+    found: list[Violation] = []
+    journal: Journal | None = None
+    if events is not None:
+        journal = read_journal(row, events, found)
+        told.events += journal.lines
+    else:
+        found.append(Violation(invariant="I6", execution_id=str(row.pk), what="it has no journal"))
+    found += check_rows(row, tasks, around)
+    if journal:
+        found += check_with_journal(row, tasks, journal)
+    return found
+
+
+def _logs_of_the_future(ids: Sequence[UUID]) -> Iterator[tuple[UUID, str]]:
+    later = LogChunk.objects.filter(task__execution__in=ids, fence__gt=F("task__fence"))
+    yield from later.values_list("task__execution_id", "task__step_id").distinct()
 
 
 def _tasks(ids: Sequence[UUID]) -> Iterator[TaskRow]:
@@ -129,3 +158,23 @@ def _late(seconds: float) -> Iterator[Violation]:
     ended = Execution.objects.filter(owes_parent=True, finished_at__lt=limit, status__in=sorted(TERMINAL))
     for row in ended.exclude(parent_task=None)[:AT_ONCE]:
         yield late(row.pk, "its end was not told to the execution that waits for it")
+    unstopped = Execution.objects.filter(finished_at=None, cancel_requested_at=None)
+    for row in unstopped.filter(deadline_at__lt=limit)[:AT_ONCE]:
+        yield late(row.pk, f"its timeout_seconds passed at {row.deadline_at:%H:%M:%S}")
+    left = Q(parent_task__finished_at__lt=limit) | Q(parent_task__execution__cancel_requested_at__lt=limit)
+    for row in unstopped.filter(left, parent_task__isnull=False)[:AT_ONCE]:
+        yield late(row.pk, "nobody waits for it any more, and it was not stopped")
+    for row in unstopped.filter(held=True, created_at__lt=limit)[:AT_ONCE]:
+        if _could_begin(row, limit):
+            yield late(row.pk, "it is held back by a limit that has room for it")
+
+
+def _could_begin(row: Execution, limit: datetime) -> bool:
+    """Whether its limit on executions has had room since `limit`."""
+    alike = Execution.objects.filter(workflow=row.workflow_id, concurrency_key=row.concurrency_key)
+    alike = alike.exclude(held=True, finished_at=None)
+    if not readable(row.version_id):
+        return False  # that is told by itself
+    concurrency = graph_of(row.version_id).concurrency
+    standing = alike.filter(Q(finished_at=None) | Q(finished_at__gte=limit)).count()
+    return standing < (concurrency.limit if concurrency else 1)

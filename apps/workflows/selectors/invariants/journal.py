@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from apps.workflows.engine.graph import StepSpec
 from apps.workflows.engine.ids import step_of
-from apps.workflows.engine.states import TERMINAL
+from apps.workflows.engine.states import TERMINAL, Status
 from apps.workflows.models import Event, Execution
 from apps.workflows.selectors.graphs import graph_of
 from apps.workflows.selectors.invariants.violation import Violation
@@ -24,6 +24,8 @@ class Journal:
     attempts: dict[str, int] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)  # by task; by "" the execution
     percent: float = 0.0
+    standing: str = ""  # the status of the execution
+    stopping: bool = False
 
 
 def read_journal(row: Execution, events: Iterable[Event], violations: list[Violation]) -> Journal:
@@ -35,7 +37,7 @@ def read_journal(row: Execution, events: Iterable[Event], violations: list[Viola
 
 def _fold(row: Execution, events: Iterable[Event], journal: Journal) -> Iterator[Violation]:
     graph = graph_of(row.version_id)
-    ended, gap, stopping = journal.ended, False, False
+    ended, gap = journal.ended, False
 
     def wrong(found: tuple[str, str]) -> Violation:
         return Violation(invariant=found[0], execution_id=str(row.pk), what=found[1])
@@ -53,12 +55,14 @@ def _fold(row: Execution, events: Iterable[Event], journal: Journal) -> Iterator
         if overall < journal.percent:
             yield wrong(("I7", f"line {event.seq}: {journal.percent} % fell to {overall} %"))
         journal.percent = overall
-        stopping = stopping or event.type in ("execution.cancel_requested", "execution.timeout")
+        journal.stopping = journal.stopping or event.type in ("execution.cancel_requested", "execution.timeout")
         if step:
             spec = graph.steps.get(step_of(step))
-            yield from map(wrong, _of_task(event, spec, journal, stopping=stopping) if spec else ())
+            yield from map(wrong, _of_task(event, spec, journal) if spec else ())
             journal.attempts[step] = int(event.data.get("attempt") or 0)
             journal.statuses[step] = str(status or journal.statuses.get(step, ""))
+        else:
+            journal.standing = str(status or journal.standing)
         if status in TERMINAL:
             if step in ended and step:
                 yield wrong(("I3", f"line {event.seq}: {step} ended twice, {ended[step]} and {status}"))
@@ -67,15 +71,17 @@ def _fold(row: Execution, events: Iterable[Event], journal: Journal) -> Iterator
         yield wrong(("I6", f"its journal has {journal.lines} lines up to number {row.seq}"))
 
 
-def _of_task(event: Event, spec: StepSpec, journal: Journal, *, stopping: bool) -> Iterator[tuple[str, str]]:
+def _of_task(event: Event, spec: StepSpec, journal: Journal) -> Iterator[tuple[str, str]]:
     """(invariant, what does not hold) of a line about a task, given all before it."""
     step, line = event.step_id, f"line {event.seq}: {event.type}"
     if step in journal.ended and event.data.get("status") not in TERMINAL:
         yield "I5", f"{line} of {step}, which had ended as {journal.ended[step]}"
     if event.type in _BEGINS and (missing := [name for name in spec.depends_on if name not in journal.ended]):
         yield "I8", f"{line} of {step} before {', '.join(missing)} had ended"
-    if event.type in _STARTS and stopping:
+    if event.type in _STARTS and journal.stopping:
         yield "I12", f"line {event.seq}: {step} started after the cancel"
+    if event.type == "task.started" and journal.statuses.get(step) == Status.IN_PROGRESS:
+        yield "I8", f"line {event.seq}: {step} started again while it was under way"
     attempt, current = event.data.get("attempt"), journal.attempts.get(step, 0)
     if event.type == "task.started" and attempt != current + 1:
         yield "I4", f"line {event.seq}: attempt {attempt} of {step} follows {current}"

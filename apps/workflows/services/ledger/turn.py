@@ -83,7 +83,7 @@ def turn(reports: Sequence[Report], wanted: Wanted | None = None) -> Turn:
     try:
         if wanted is None or connection.in_atomic_block:
             # Nobody goes on from here, or what is written may yet be undone.
-            with unit_of({execution_of(report.task_id) for report in reports}) as unit:
+            with unit_of(_executions(reports)) as unit:
                 return _turn(unit, reports, wanted)
         return _of_a_performer_again(reports, wanted)
     except (DataError, IntegrityError, ValueError, TypeError, sql.FencedError) as error:
@@ -125,7 +125,7 @@ def _of_a_performer(reports: Sequence[Report], wanted: Wanted) -> Turn:
 
     On PostgreSQL such a turn is one statement and one round trip.
     """
-    executions = {execution_of(report.task_id) for report in reports}
+    executions = _executions(reports)
     if not executions:
         # Most doorbells are heard by several: those who come too late cost no transaction.
         with sql.statements() as cursor:
@@ -147,6 +147,11 @@ def _of_a_performer(reports: Sequence[Report], wanted: Wanted) -> Turn:
             result = _turn(unit, reports, wanted)
     memory.keep(unit.held.values())
     return result
+
+
+def _executions(reports: Iterable[Report]) -> list[UUID]:
+    """The executions that are reported on, the oldest first: in that order what becomes ready in them is taken."""
+    return sorted({execution_of(report.task_id) for report in reports})
 
 
 def _at_once(known: Iterable[Held]) -> bool:
