@@ -111,8 +111,9 @@ def test_a_cache_goes_when_its_workflow_was_deleted_or_ran_no_more(make_workflow
     old = database_now() - timedelta(days=31)
     for workflow in (runs, ran, rests):
         executions.start(workflow, by=owner)
-    Execution.objects.filter(workflow=rests).update(status="completed", started_at=old, finished_at=old)
-    Execution.objects.filter(workflow=ran).update(status="completed", started_at=old, finished_at=database_now())
+    over = {"status": "completed", "open_tasks": 0, "ready_at": None, "started_at": old}
+    Execution.objects.filter(workflow=rests).update(**over, finished_at=old)
+    Execution.objects.filter(workflow=ran).update(**over, finished_at=database_now())
     Execution.objects.filter(workflow=runs).update(created_at=old)
     workflows.delete(gone)
     kept += [cache(slug) for slug in ("runs", "ran", "rests", "gone")]
