@@ -36,13 +36,14 @@ def run(shapes: Sequence[str], sizes: Sizes, *, repeat: int, workers: int) -> di
     """The figures by shape, and what a commit costs here."""
     from django.core.management import call_command
 
-    from benchmarks import hot_path, limits
+    from benchmarks import around, hot_path, limits
 
     call_command("migrate", verbosity=0)
     found: dict[str, Any] = {"commit": limits.commits(sizes), "version": limits.version()}
     if "profile" in shapes:  # before there are workers, which would take its tasks
         sys.stderr.write("  profile\n")
         found["profile"] = hot_path.measure(sizes)
+        found["around"] = around.measure(sizes, repeat=repeat)
     with running(workers) as installation:
         for shape in (shape for shape in shapes if shape != "profile"):
             sys.stderr.write(f"  {shape}\n")

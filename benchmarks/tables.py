@@ -114,7 +114,19 @@ def profile(results: Results, sizes: Sizes) -> str:
         "in commits of one row",
         *(f"{sum(parts.values()) / 1000 / median(results[name]['commit']):.2f}" for name, _, parts in columns),
     ))  # fmt: skip
-    return table(("µs a step", *(f"{sizes.title(shape)}, {name}" for name, shape, _ in columns)), rows)
+    inside = table(("µs a step", *(f"{sizes.title(shape)}, {name}" for name, shape, _ in columns)), rows)
+    return f"{inside}\n\n{_around(results, sizes)}"
+
+
+def _around(results: Results, sizes: Sizes) -> str:
+    """The same step with more and more of an installation around it."""
+    alone = {name: sum(found["profile"]["chain"].values()) for name, found in results.items()}
+    rows = [("the ledger alone, as above", *(f"{alone[name]:.0f}" for name in results))]
+    rows += [
+        (arrangement, *(spread(found["around"][arrangement], 0) for found in results.values()))
+        for arrangement in next(iter(results.values()))["around"]
+    ]
+    return table((f"µs a step of the {sizes.title('chain')}", *results), rows)
 
 
 def quiet(results: Results, sizes: Sizes) -> str:
