@@ -93,48 +93,39 @@ def _count(ending: threading.Event) -> None:
         ending.wait(COUNT_PAUSE_SECONDS)
 
 
-def remove_orphans(options: Options) -> int:
-    """Remove the containers whose attempt nobody holds any more; gives how many. Their workers died, or lost them."""
+def remove_orphans(options: Options) -> None:
+    """Remove the containers whose attempt nobody holds any more: their workers died, or lost them.
+
+    What an engine that does not answer keeps is for the next time.
+    """
     boxes = orphans.found(options)
     if not boxes:
-        return 0
+        return
     # Listed before it is asked who holds what: a container is made under a lease, so none of these is too new.
     live = held((box.task_key, box.attempt) for box in boxes)
     left = [box for box in boxes if (box.task_key, box.attempt) not in live]
     count = orphans.remove(options, left) if left else 0
     if count:
         logger.warning("containers: removed %d that no worker holds any more", count)
-    return count
 
 
-def remove_caches(options: Options) -> int:
-    """Remove the caches of workflows that are no more, or were not executed for RETENTION_DAYS; gives how many."""
+def remove_caches(options: Options) -> None:
+    """Remove the caches of workflows that are no more, or were not executed for RETENTION_DAYS."""
     there = caches.found(options)
     if not there:
-        return 0
+        return
     # Listed before it is asked who may use them: an execution that makes one is older than its cache.
     using = using_caches({cache.workflow for cache in there}, database_now())
     count = caches.remove(options, [cache for cache in there if cache.workflow not in using])
     if count:
         logger.info("containers: removed %d caches that no workflow uses", count)
-    return count
-
-
-def _clear(options: Options) -> None:
-    """What an engine that does not answer keeps is for the next hour."""
-    remove_caches(options)
-
-
-def _sweep(options: Options) -> None:
-    """What an engine that does not answer keeps is for the next time."""
-    remove_orphans(options)
 
 
 def keepers() -> list[Keeper]:
     """One for each duty."""
     options = executor_options()
-    containers = Duty("containers", lambda _ending: _sweep(options), CONTAINER_SECONDS)
-    kept = Duty("caches", lambda _ending: _clear(options), CACHE_SECONDS, first_after=CACHE_SECONDS / 12)
+    containers = Duty("containers", lambda _ending: remove_orphans(options), CONTAINER_SECONDS)
+    kept = Duty("caches", lambda _ending: remove_caches(options), CACHE_SECONDS, first_after=CACHE_SECONDS / 12)
     return [
         *([Keeper(containers), Keeper(kept)] if options.container_runtime == "docker" else []),
         Keeper(Duty("schedules", lambda _ending: schedules.fire_due(), LOOK_SECONDS)),

@@ -49,7 +49,7 @@ def test_what_a_worker_holds_stays(make_workflow, owner, boxes, tmp_path):
     executions.start(make_workflow(RETRIED), by=owner)
     claimed = claim()
     boxes += [box(claimed["a"]), box(claimed["b"])]
-    assert remove_orphans(options(tmp_path)) == 0
+    remove_orphans(options(tmp_path))
     assert len(boxes) == 2
 
 
@@ -59,17 +59,19 @@ def test_what_nobody_holds_is_removed(make_workflow, owner, boxes, tmp_path):
     first, other = claimed["a"], claimed["b"]
     accepted(failed(first), done(other))
     boxes += [box(first), box(other)]
-    assert remove_orphans(options(tmp_path)) == 2
+    remove_orphans(options(tmp_path))
+    assert boxes == []
     second = claim()["a"]
     boxes += [box(second), box(first)]
-    assert remove_orphans(options(tmp_path)) == 1
+    remove_orphans(options(tmp_path))
     assert boxes == [box(second)]
 
 
 @pytest.mark.parametrize("task", ["no-uuid", "", "0190b6a0-0000-7000-8000-000000000001"])
 def test_a_label_that_names_no_task_is_held_by_nobody(task, boxes, tmp_path):
     boxes.append(Found(id="1", task_key=task, attempt=1))
-    assert remove_orphans(options(tmp_path)) == 1
+    remove_orphans(options(tmp_path))
+    assert boxes == []
 
 
 def test_only_workers_that_run_containers_on_docker_look(settings, tmp_path):
@@ -117,6 +119,7 @@ def test_a_cache_goes_when_its_workflow_was_deleted_or_ran_no_more(make_workflow
     Execution.objects.filter(workflow=runs).update(created_at=old)
     workflows.delete(gone)
     kept += [cache(slug) for slug in ("runs", "ran", "rests", "gone")]
-    assert remove_caches(options(tmp_path)) == 2
+    remove_caches(options(tmp_path))
     assert kept == [cache("runs"), cache("ran")]
-    assert remove_caches(options(tmp_path)) == 0
+    remove_caches(options(tmp_path))
+    assert kept == [cache("runs"), cache("ran")]
