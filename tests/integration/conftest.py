@@ -12,6 +12,7 @@ from apps.accounts.models import Role, User
 from apps.core import bell
 from apps.core.api import asgi
 from apps.workflows.services import workflows
+from apps.workflows.services.ledger import lanes
 
 _numbers = itertools.count(1)
 
@@ -21,6 +22,12 @@ def _quiet_bells(django_db_setup):
     """The doorbell's own connection ends before the test database is dropped."""
     yield
     bell.close()
+
+
+@pytest.fixture(autouse=True)
+def _other_lanes():
+    """What a claim remembers of the lanes for a moment are those of the test before."""
+    lanes.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)
