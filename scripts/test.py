@@ -65,12 +65,11 @@ def main() -> int:
     chosen = sys.argv[1:]
     if chosen:
         return pytest("chosen", chosen).status
-    # Test by test, so that no process idles while another has a long module; modules that must not be split are groups.
-    parallel = ["-n", PROCESSES, "--dist", "loadgroup"]
+    parallel = ["-n", PROCESSES, "--dist", "loadscope"]
     runs = [
         pytest("unit and contract", ["tests/unit", "tests/contract", *parallel]),
         pytest("integration on SQLite", ["tests/integration", *parallel], DATABASE_URL=""),
-        pytest("hostile requests", ["tests/fuzz", *parallel], DATABASE_URL=""),
+        pytest("hostile requests", ["tests/fuzz", "-n", PROCESSES], DATABASE_URL=""),
     ]
     missing = []
     with private_postgres() as url:

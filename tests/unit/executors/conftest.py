@@ -13,13 +13,6 @@ from apps.executors import Executors, Options, StepCall, StepResult
 TEAM = Path(__file__).parent / "team"
 
 
-def pytest_collection_modifyitems(items):
-    """The tests of a module run one after the other: they share users, limits and what is left of processes."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @dataclass
 class Remembered:
     """A sink that keeps what it is told."""
