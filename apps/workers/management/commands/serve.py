@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -86,9 +87,8 @@ class Command(BaseCommand):
 
     def _prepare(self, *, quiet: bool) -> None:
         """In this process: each command of its own would load the whole program once more."""
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            for command in (["migrate", "--verbosity", "0"], ["create_admin"]):
-                call_command(*command, stdout=nowhere if quiet else self.stdout)
+        for command in (["migrate", "--verbosity", "0"], ["create_admin"]):
+            call_command(*command, stdout=StringIO() if quiet else self.stdout)
         connection.close()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
