@@ -24,11 +24,11 @@ from apps.workflows.selectors.graphs import graph_of, readable
 from apps.workflows.selectors.invariants.journal import Journal, read_journal
 from apps.workflows.selectors.invariants.rows import Around, TaskRow, check_rows, check_with_journal
 from apps.workflows.selectors.invariants.violation import Violation
+from apps.workflows.selectors.queues import DEFAULT
 
 __all__ = ["Verdict", "Violation", "verdict"]
 
 AT_ONCE = 200  # executions
-DEFAULT_LANE = "default"  # is served even where no definition has named it
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def _look(ids: Sequence[UUID], told: Verdict) -> None:
     tasks = groupby(_tasks(found), key=lambda task: task.execution_id)
     journals = groupby(_events(found), key=lambda event: event.execution_id)
     next_tasks, next_journal = next(tasks, None), next(journals, None)
-    lanes = frozenset(Lane.objects.values_list("key", flat=True)) | {DEFAULT_LANE}
+    lanes = frozenset(Lane.objects.values_list("key", flat=True)) | {DEFAULT}  # served though no definition named it
     around = Around(children=_children(found), lanes=lanes, now=database_now())
     for row in rows:
         told.executions += 1
