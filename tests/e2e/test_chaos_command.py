@@ -6,7 +6,7 @@ import sys
 
 from tests.e2e.conftest import ROOT, users_environment
 
-KILLS_THE_SERVER_AT_ONCE = "15"
+KILLS_THE_SERVER_AT_ONCE = "15"  # a seed whose first blow is at the server
 
 
 def chaos(*arguments, **environment):

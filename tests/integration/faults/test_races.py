@@ -142,16 +142,23 @@ def test_whatever_meets_in_the_database_has_one_outcome(make_workflow, owner):
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for number in range(PERFORMERS)
     ]  # fmt: skip
-    people = [People(seed + number, workflows(make_workflow) if not number else None, owner) for number in range(2)]
-    people[1].made = people[0].made
-    for one in people:
-        one.start()
-    deadline = time.monotonic() + ENDS_WITHIN
-    while any(one.is_alive() for one in people) or Execution.objects.filter(finished_at=None).exists():
-        assert time.monotonic() < deadline, list(Execution.objects.filter(finished_at=None).values_list("pk", "status"))
-        leases.reap()
-        time.sleep(0.05)
-    told = [json.loads(one.communicate("", timeout=60)[0]) for one in performers]
+    try:
+        people = [People(seed + number, workflows(make_workflow) if not number else None, owner) for number in range(2)]
+        people[1].made = people[0].made
+        for one in people:
+            one.start()
+        deadline = time.monotonic() + ENDS_WITHIN
+        while any(one.is_alive() for one in people) or Execution.objects.filter(finished_at=None).exists():
+            assert time.monotonic() < deadline, list(
+                Execution.objects.filter(finished_at=None).values_list("pk", "status")
+            )
+            leases.reap()
+            time.sleep(0.05)
+        told = [json.loads(one.communicate("", timeout=60)[0]) for one in performers]
+    finally:
+        for one in performers:
+            one.kill()
+            one.wait()
     accepted = [tuple(claim) for some, _ in told for claim in some]
     twins = sum(count for _, count in told)
     started = [pk for one in people for pk in one.started]
