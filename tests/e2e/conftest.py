@@ -17,6 +17,7 @@ from tests.support.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_WITHIN = 90.0
+WORKERS = 2
 PASSWORD = "correct horse battery"
 
 
@@ -36,7 +37,7 @@ class Installation:
         self.environment = {
             **users_environment(),
             "PORT": str(self.port), "DATA_DIR": str(directory / "data"), "DATABASE_URL": url,
-            "ADMIN_PASSWORD": PASSWORD, "LEASE_SECONDS": "5", "LOG_LEVEL": "WARNING",
+            "ADMIN_PASSWORD": PASSWORD, "WORKERS": str(WORKERS), "LEASE_SECONDS": "5", "LOG_LEVEL": "WARNING",
             "DAGGER_TRACING_ENABLED": "false", "CALLABLE_MODULES": "examples.callables", "CONTAINER_RUNTIME": "none",
             **environment,
         }  # fmt: skip
@@ -60,12 +61,28 @@ class Installation:
             time.sleep(0.1)
         raise AssertionError(f"it did not start:\n{self.log.read_text()}")
 
+    def await_whole(self):
+        """Until its server and its workers run: who was killed is started again a moment later."""
+        deadline = time.monotonic() + STARTS_WITHIN
+        while len(self.running("server")) != 1 or len(self.running("worker")) != WORKERS:
+            assert time.monotonic() < deadline, f"it is not whole:\n{self.log.read_text()}"
+            time.sleep(0.1)
+
     def processes(self):
         """All of its processes: its process group."""
         found = []
         for process in psutil.process_iter(["pid"]):
             with contextlib.suppress(ProcessLookupError, psutil.Error):
                 if os.getpgid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def running(self, *commands):
+        """Those of its processes that run one of these commands of `manage.py`; one may end while it is looked at."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if set(commands) & set(process.cmdline()):
                     found.append(process)
         return found
 
@@ -131,4 +148,5 @@ def installation(request, installations):
         running.await_live()
     else:
         running.start()
+    running.await_whole()
     return running

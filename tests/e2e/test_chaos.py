@@ -25,10 +25,6 @@ def step(identity, *depends_on, seconds=0.05):
 GRAPH = [step("a"), step("b", "a", seconds=0.3), step("c", "a"), step("d", "b", "c"), step("e", "d")]
 
 
-def workers(installation):
-    return [process for process in installation.processes() if "worker" in process.cmdline()]
-
-
 def test_a35_killed_and_stopped_workers_lose_nothing(installation):
     seed = random.randrange(10**9)
     print(f"seed {seed}")
@@ -45,7 +41,7 @@ def test_a35_killed_and_stopped_workers_lose_nothing(installation):
     while time.monotonic() < deadline or len(started) < EXECUTIONS:
         if len(started) < EXECUTIONS:
             started.append(client.post("/workflows/chaos/execute", json={}).json()["execution_id"])
-        alive = [p.pid for p in workers(installation) if p.pid not in stopped]
+        alive = [p.pid for p in installation.running("worker") if p.pid not in stopped]
         if alive and rng.random() < 0.12:
             os.kill(rng.choice(alive), signal.SIGKILL)
             kills += 1

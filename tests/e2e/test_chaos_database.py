@@ -118,14 +118,13 @@ def test_a37_what_begins_while_the_database_is_away_waits_for_it(restartable):
     assert answer.status_code in (201, 409)
 
     def children():
-        return {process.pid for process in installation.processes() if {"server", "worker"} & set(process.cmdline())}
+        return {process.pid for process in installation.running("server", "worker")}
 
     before = children()
     server.stop(signal.SIGQUIT)
     try:
-        for process in installation.processes():
-            if process.pid in before:
-                process.kill()
+        for process in installation.running("server", "worker"):
+            process.kill()
         until(lambda: len(children() - before) == len(before), 30)
         begun = children()
         until(lambda: answered(client, "/monitoring/health/live") == 200, 60)
@@ -157,7 +156,7 @@ def test_a37_what_a_killed_server_had_acknowledged_is_there(installation):
     for _ in range(ROUNDS):
         before = len(caller.acknowledged)
         until(lambda before=before: len(caller.acknowledged) > before + 4, 60)
-        servers = [process for process in installation.processes() if "server" in process.cmdline()]
+        servers = installation.running("server")
         assert servers
         servers[0].kill()
         killed = time.monotonic()

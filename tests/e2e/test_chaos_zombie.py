@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from tests.e2e.test_chaos import LEASE, workers
+from tests.e2e.test_chaos import LEASE
 from tests.e2e.test_make_run import ended, until
 
 STEP = {
@@ -20,7 +20,7 @@ def holder(installation, client, execution):
     if not names:
         return None
     pid = int(names[-1].split("-")[-2])
-    return next((process for process in workers(installation) if process.pid == pid), None)
+    return next((process for process in installation.running("worker") if process.pid == pid), None)
 
 
 def test_a35_a_zombie_that_comes_back_is_fenced(installation):
@@ -42,4 +42,4 @@ def test_a35_a_zombie_that_comes_back_is_fenced(installation):
     assert told[:3] == [("task.started", 1), ("task.lost", 1), ("task.started", 2)]
     assert [event for event, _ in told].count("task.completed") == 1
     assert lines[-1]["type"] == "execution.completed", "nothing was written after the end"
-    assert zombie.pid in [process.pid for process in workers(installation)], "it works on"
+    assert zombie.pid in [process.pid for process in installation.running("worker")], "it works on"

@@ -8,7 +8,6 @@ import pytest
 
 from apps.executors.container.engine import sdk_version
 from tests.e2e.conftest import Installation
-from tests.e2e.test_chaos import workers
 from tests.e2e.test_examples import run_example
 from tests.e2e.test_make_run import ended
 from tests.support import dagger_engine, podman
@@ -158,7 +157,7 @@ def test_the_container_of_a_killed_worker_is_removed_by_the_next(on_podman, engi
     )
     (orphan,) = until(lambda: running(engine))
     until((shared / "begun").exists)
-    for worker in workers(on_podman):
+    for worker in on_podman.running("worker"):
         os.kill(worker.pid, signal.SIGKILL)
     found = ended(client, execution, PATIENCE)
     assert (found["status"], found["error"]) == ("completed", None)

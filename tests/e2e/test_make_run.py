@@ -129,7 +129,7 @@ def test_a35_a_worker_killed_in_the_middle_of_a_step_is_replaced_and_the_step_fi
         "execution.completed",
     ]  # fmt: skip
     assert [line["data"]["attempt"] for line in journal if line["type"] == "task.started"] == [1, 2]
-    until(lambda: len([p for p in installation.processes() if "worker" in p.cmdline()]) == 2)
+    until(lambda: len(installation.running("worker")) == 2)
 
 
 def test_cancel_ends_a_running_process_and_its_children(installation):
