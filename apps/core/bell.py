@@ -32,6 +32,7 @@ ACROSS = frozenset({"events"})  # topics that are rung across hosts
 MAX_IDS = 150  # NOTIFY takes 8,000 bytes
 _GATHER_SECONDS = 0.004  # between two sends: the rings of busy workers go out together
 _LISTING_SECONDS = 0.2  # how long a listing of the listeners is believed while its directory looks unchanged
+_MADE_WITHIN = 10.0  # seconds: the file of a socket is there a moment before anybody listens at it
 _PUBLISH_SECONDS = 5.0  # after so long a broker that does not answer has lost this ring
 _MAX_SOCKET_PATH = 90  # of 108 bytes, less the listener's own name
 
@@ -113,9 +114,10 @@ class _SocketBell:
             message = message or json.dumps([topic, ids if len(ids) <= MAX_IDS else []]).encode()
             try:
                 self._socket.sendto(message, path)
-            except ConnectionRefusedError:  # its process died
+            except ConnectionRefusedError:  # its process died; one that is being made at this moment refuses as well
                 with contextlib.suppress(OSError):
-                    Path(path).unlink()
+                    if time.time() - os.stat(path).st_mtime > _MADE_WITHIN:  # noqa: PTH116 (as above)
+                        Path(path).unlink()
             except OSError:  # full: it has enough to look at; or gone
                 continue
 

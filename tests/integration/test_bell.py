@@ -1,5 +1,6 @@
 """The doorbell between processes on one host: who begins to listen is rung at once, who has gone is not."""
 
+import os
 import time
 
 import pytest
@@ -54,5 +55,10 @@ def test_who_died_is_removed_and_harms_nobody(sender, directory):
     died._socket.close()
     sender.ring("events", ("1",))
     assert living.read() == [bell.Ring("events", ("1",))]
+    assert died._path.exists(), "it may have been a socket whose owner had not come so far"
+    long_ago = time.time() - 2 * bell._MADE_WITHIN
+    os.utime(died._path, (long_ago, long_ago))
+    sender.ring("events", ("2",))
+    assert living.read() == [bell.Ring("events", ("2",))]
     assert list(directory.iterdir()) == [living._path]
     living.close()
