@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
-STARTS_WITHIN = 60.0
+STARTS_WITHIN = 120.0
 IMAGE = "local/busybox:1"
 
 CONMON = """#!/bin/sh
@@ -95,7 +95,7 @@ class Podman:
         """What `podman …` prints."""
         done = subprocess.run(
             [*_command(self.directory), *arguments], env=self.environment, input=data,
-            capture_output=True, check=False, timeout=120,
+            capture_output=True, check=False, timeout=300,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
@@ -112,8 +112,13 @@ class Podman:
             _end(service.process)
 
     def containers(self) -> list[dict[str, object]]:
-        """Every container, running or not."""
-        return json.loads(self.run("ps", "--all", "--format", "json") or "[]")
+        """Every container, running or not. One that is removed while Podman lists it is an error of the listing."""
+        for _ in range(20):
+            told = self.run("ps", "--all", "--format", "json", check=False)
+            if told.strip():
+                return json.loads(told)
+            time.sleep(0.1)
+        return json.loads(self.run("ps", "--all", "--format", "json"))
 
 
 def _serve(directory: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -127,7 +132,7 @@ def _serve(directory: Path, environment: dict[str, str]) -> "subprocess.Popen[by
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -180,7 +185,7 @@ def _build(directory: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         [*_command(directory), "import", "--change", "ENV=FROM_IMAGE=yes", "--change", 'CMD=["env"]',
          str(archive), IMAGE],
-        env=environment, capture_output=True, check=False, timeout=120,
+        env=environment, capture_output=True, check=False, timeout=300,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr.decode())

@@ -1,6 +1,7 @@
 """A private PostgreSQL: its own directory, a free port on loopback, stopped by its own process id."""
 
 import contextlib
+import itertools
 import os
 import pwd
 import shutil
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-STARTS_WITHIN = 30.0
+import psycopg
+
+STARTS_WITHIN = 90.0
 
 
 class NotInstalled(Exception):
@@ -31,10 +34,32 @@ def binary(name: str) -> Path:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on now, and of which this process was not told before.
+
+    It lies beneath those that the system gives to connections by itself: none of them takes it before its server is
+    there, or while that is killed and started again. Where that is not known it is any port.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise AssertionError("unreachable: there is always another")
+
+
+def _ports() -> Iterator[int]:
+    """Each process begins elsewhere, for several look for ports at once."""
+    try:
+        end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        end = 0
+    first = end - 12_000
+    if first < 1024:
+        yield from itertools.repeat(0)
+    for number in itertools.count(os.getpid() * 101):
+        yield first + number % 12_000
+
+
+_PORTS = _ports()
 
 
 class Server:
@@ -68,7 +93,7 @@ class Server:
         """Start it, and wait until it takes connections."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log, **self._who)
-        _await(self._process, self.port, self.directory)
+        _await(self._process, self.url, self.directory)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT, "fast": ends the sessions, then itself. SIGQUIT, "immediate": as a crash, repaired at the start."""
@@ -76,7 +101,7 @@ class Server:
             return
         self._process.send_signal(how)
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -117,12 +142,13 @@ def _unprivileged() -> int | None:
     raise NotInstalled("no unprivileged user to run PostgreSQL as")
 
 
-def _await(process: subprocess.Popen[bytes], port: int, directory: Path) -> None:
+def _await(process: subprocess.Popen[bytes], url: str, directory: Path) -> None:
+    """Until a session can be had: it listens before it has repaired what a crash left, and refuses until then."""
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"PostgreSQL ended: {(directory / 'log').read_text()[-2000:]}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+        with contextlib.suppress(psycopg.Error), psycopg.connect(url, connect_timeout=5):
             return
         time.sleep(0.05)
     raise RuntimeError("PostgreSQL did not start")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.support.postgres import free_port
 
-STARTS_WITHIN = 30.0
+STARTS_WITHIN = 90.0
 
 
 class NotInstalled(Exception):
@@ -37,8 +37,10 @@ class Redis:
         )
         deadline = time.monotonic() + STARTS_WITHIN
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.5):
-                return
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as link:
+                link.sendall(b"PING\r\n")
+                if link.recv(64).startswith(b"+PONG"):
+                    return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Redis did not start")
             time.sleep(0.05)
@@ -47,7 +49,7 @@ class Redis:
         """Kill it: what it held is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
 

@@ -16,7 +16,7 @@ import httpx
 from tests.support.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTS_WITHIN = 90.0
+STARTS_WITHIN = 180.0
 PASSWORD = "correct horse battery"
 KEYS = {
     "SECRET_KEY": "s3cret-" + "abcdefghij0123456789" * 2,
@@ -90,7 +90,7 @@ class Servers:
         for base, process in zip(self.bases, self.processes, strict=True):
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{base}/monitoring/health/live", timeout=5).status_code == 200:
+                    if httpx.get(f"{base}/monitoring/health/live", timeout=10).status_code == 200:
                         break
                 if process.poll() is not None or time.monotonic() > deadline:
                     self.__exit__()
@@ -103,7 +103,7 @@ class Servers:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -111,7 +111,7 @@ class Servers:
     def token(self, username: str = "admin", password: str = PASSWORD) -> str:
         """An access token of a new login."""
         answer = httpx.post(
-            f"{self.bases[0]}/auth/token", json={"username": username, "password": password}, timeout=30
+            f"{self.bases[0]}/auth/token", json={"username": username, "password": password}, timeout=90
         )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
