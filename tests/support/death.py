@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from enum import Enum
 
 from django.db import OperationalError, connection, connections
@@ -112,6 +113,26 @@ def _die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _until_alone(seconds=60.0):
+    """Until PostgreSQL has noticed that the dead is gone, and has undone what it had open.
+
+    That takes a moment of the host's clock, in which by a virtual one any time may pass.
+    """
+    if connection.vendor != "postgresql":
+        return
+    deadline = time.monotonic() + seconds
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
+            )
+            if not cursor.fetchone()[0]:
+                return
+            assert time.monotonic() < deadline, "a transaction of the dead goes on"
+            time.sleep(0.005)
+
+
 def in_a_fork(act):
     """Call `act` in a process of its own; gives whether it died. What it raises is printed, and raised here."""
     connection.close()
@@ -129,6 +150,7 @@ def in_a_fork(act):
             os._exit(70)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
+        _until_alone()
         return True
     assert os.WEXITSTATUS(status) == 0, "the process failed; see its traceback"
     return False

@@ -4,6 +4,7 @@ The simulation interleaves whole transactions; here they meet inside the databas
 attempt has one result, nothing begins after an acknowledged cancel, and everything ends.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from apps.workflows.selectors.invariants import verdict
 from apps.workflows.services import executions, leases
 from tests.integration.conftest import noop
 
-PERFORMERS, SECONDS, ENDS_WITHIN = 2, 4.0, 60.0
+PERFORMERS, SECONDS, ENDS_WITHIN = 2, 4.0, 240.0
 
 PERFORMER = """
 import json, os, random, sys, threading, django
@@ -136,6 +137,7 @@ class People(threading.Thread):
 @pytest.mark.django_db(transaction=True)
 def test_whatever_meets_in_the_database_has_one_outcome(make_workflow, owner):
     seed = random.randrange(10**9)
+    print(f"seed {seed}")
     environment = {**os.environ, "CLAIM_FROM": str(connection.settings_dict["NAME"])}
     performers = [
         subprocess.Popen([sys.executable, "-c", PERFORMER, f"p{number}-{seed}"], env=environment, text=True,
@@ -152,9 +154,10 @@ def test_whatever_meets_in_the_database_has_one_outcome(make_workflow, owner):
             assert time.monotonic() < deadline, list(
                 Execution.objects.filter(finished_at=None).values_list("pk", "status")
             )
-            leases.reap()
+            with contextlib.suppress(DatabaseError):  # it lost a deadlock: as a worker, it sweeps again
+                leases.reap()
             time.sleep(0.05)
-        told = [json.loads(one.communicate("", timeout=60)[0]) for one in performers]
+        told = [json.loads(one.communicate("", timeout=ENDS_WITHIN)[0]) for one in performers]
     finally:
         for one in performers:
             one.kill()
