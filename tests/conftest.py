@@ -1,9 +1,16 @@
-"""What holds for every test that has a database."""
+"""What holds for every test, and for every one that has a database."""
 
 import pytest
 from django.test import TransactionTestCase
+from hypothesis import HealthCheck, settings
 
 from tests.support.restoring import Restorer
+
+# A loaded machine is no reason to fail: neither an example nor the making of examples is timed.
+settings.register_profile(
+    "patient", settings.default, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import itertools
 import subprocess
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from django.db import connections
@@ -38,12 +40,20 @@ def _no_request_connection_stays_open(django_db_setup, django_db_blocker):
     together = threading.Barrier(threads) if threads else None
 
     def close():
-        together.wait(5)
+        together.wait(60)
         with django_db_blocker.unblock():
             connections.close_all()
 
     for done in [asgi._threads.submit(close) for _ in range(threads)]:
-        done.result(10)
+        done.result(120)
+
+
+@pytest.fixture(autouse=True)
+def _within_one_window(monkeypatch):
+    """Limits and one-time codes count in windows of the wall clock: no test straddles the end of one."""
+    now = int(time.time())
+    for module in ("django_ratelimit.core", "allauth.mfa.totp.internal.auth"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=lambda: now))
 
 
 @pytest.fixture

@@ -17,13 +17,6 @@ from tests.integration.accounts.conftest import PASSWORD
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.integration.accounts.urls")]
 
 
-@pytest.fixture(autouse=True)
-def _within_one_window(monkeypatch):
-    """No test straddles the end of a window."""
-    now = int(time.time())
-    monkeypatch.setattr("django_ratelimit.core.time.time", lambda: now)
-
-
 def test_requests_beyond_the_limit_are_429_with_retry_after(http, make_user, bearer, set_env):
     make_user("ann", "user")
     make_user("eve", "user")
@@ -204,7 +197,7 @@ def test_the_limit_costs_well_below_a_millisecond():
     middleware = RateLimitMiddleware(lambda request: HttpResponse())
     factory = RequestFactory()
     requests = [factory.get("/") for _ in range(500)]
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread: others load the machine
     for request in requests:
         middleware(request)
-    assert (time.perf_counter() - started) / len(requests) < 0.001
+    assert (time.thread_time() - started) / len(requests) < 0.001

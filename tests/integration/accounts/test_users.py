@@ -296,7 +296,7 @@ def together(count, act):
     gate = threading.Barrier(count)
 
     def one(number):
-        gate.wait(10)
+        gate.wait(60)
         try:
             return act(number)
         except PlatformError as error:
