@@ -90,10 +90,10 @@ def test_ten_thousand_steps_take_a_moment(shape):
         made = graph(**{name: names[max(0, n - 1) : n] for n, name in enumerate(names)})
     else:
         made = graph(**{name: names[max(0, n // 50 * 50 - 50) : n // 50 * 50] for n, name in enumerate(names)})
-    began = time.monotonic()
+    began = time.thread_time()
     assert sum(map(len, waves_of(made))) == 10_000
     path_of(made, dict.fromkeys(names, 1.0))
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ def test_an_input_that_was_not_given_is_unknown():
 
 def test_what_a_plan_looks_at_is_bounded():
     known = Known({"big": ["x" * 1000] * 1000}, all_given=True)
-    began = time.monotonic()
+    began = time.thread_time()
     filled = known.filled(["${inputs.big}"] * 1000)
     assert sum(isinstance(each, list) for each in filled) == CHARACTERS // (1000 * 1005)
     assert filled[-1] == "${inputs.big}"
     assert known.truth("${'y' in inputs.big}") == "unknown"
     assert known.is_partial
     assert not known.errors
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5

@@ -11,6 +11,7 @@ import pytest
 from apps.executors import Executors, Options, StepCall, StepResult
 
 TEAM = Path(__file__).parent / "team"
+PATIENCE = 60.0  # seconds; far above what anything here takes on a busy machine
 
 
 @dataclass

@@ -6,6 +6,8 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 
+HANGS_SECONDS = 300.0
+
 
 @dataclass
 class Asked:
@@ -58,7 +60,7 @@ class Server:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.asked.append(Asked(method, path, headers, body))
         if path == "/hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(HANGS_SECONDS)
         if path == "/hangup":
             return False
         status, own, content = self.answers.get(path, (200, {"content-type": "application/json"}, b'{"ok": true}'))

@@ -16,6 +16,7 @@ import pytest
 from apps.executors import guard
 from apps.executors.guard import Guard
 from apps.executors.spawn import ChildProcess, PipeReader, uninterrupted
+from tests.unit.executors.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +51,7 @@ def alive(pid):
     return False
 
 
-def wait_until(true, seconds=5.0):
+def wait_until(true, seconds=PATIENCE):
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -158,24 +159,23 @@ def started(tmp_path):
 
 async def test_a27_a_bounded_fork_bomb_is_gone_after_the_kill(started):
     child, pipe, _ = started("bomb() { [ $1 -gt 0 ] && { bomb $(($1-1)) & bomb $(($1-1)) & }; sleep 300; }; bomb 5")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(psutil.Process(child.pid).children(recursive=True)) < 60:
             await asyncio.sleep(0.05)
     family = [process.pid for process in psutil.Process(child.pid).children(recursive=True)]
-    before = time.monotonic()
-    await child.destroy()
-    assert time.monotonic() - before < 5
+    async with asyncio.timeout(PATIENCE):
+        await child.destroy()
     assert not any(alive(pid) for pid in [child.pid, *family])
     pipe.close()
 
 
 async def test_a27_a_descendant_that_left_its_session_and_its_environment_is_found_by_descent(started):
     child, pipe, heard = started("env -i setsid sleep 300 & echo $!; wait")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not heard:
             await asyncio.sleep(0.01)
     stray = int(heard[0])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while psutil.Process(stray).environ() or os.getsid(stray) == child.pid:
             await asyncio.sleep(0.01)
     await child.destroy()
@@ -190,7 +190,7 @@ async def test_text_is_decoded_across_pieces_and_its_end_is_told():
         os.write(pipe.write_end, piece)
         await asyncio.sleep(0.01)
     pipe.handed_over()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         await pipe.ended.wait()
     assert "".join(heard) == "é\ufffd\ufffd"
 

@@ -11,7 +11,7 @@ import pytest
 from apps.executors import Options, StepCall, memory
 from apps.executors.guard import Guard
 from apps.executors.process import ProcessExecutor
-from tests.unit.executors.conftest import Remembered
+from tests.unit.executors.conftest import PATIENCE, Remembered
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ async def test_the_log_is_live(perform):
             super().log(stream, text)
             seen.set()
 
-    task = asyncio.ensure_future(perform(["sh", "-c", "echo first; sleep 30"], sink=Live()))
-    await asyncio.wait_for(seen.wait(), 5)
+    task = asyncio.ensure_future(perform(["sh", "-c", "echo first; sleep 300"], sink=Live()))
+    await asyncio.wait_for(seen.wait(), PATIENCE)
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -14,6 +14,7 @@ import pytest
 from apps.executors import Options
 from apps.executors.guard import Guard
 from apps.executors.process import ProcessExecutor
+from tests.unit.executors.conftest import PATIENCE
 from tests.unit.executors.test_process import process_call, python
 
 # Each starts a grandchild in its own way and writes its number to $PIDS before it goes on.
@@ -37,7 +38,8 @@ async def executor(options):
 
 
 async def written(path: Path, lines: int = 1) -> list[int]:
-    for _ in range(500):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         if path.exists() and len(path.read_text().splitlines()) >= lines:
             return [int(line) for line in path.read_text().splitlines()]
         await asyncio.sleep(0.01)
@@ -50,7 +52,7 @@ def running(pids: list[int]) -> list[int]:
         try:
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 left.append(pid)
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             pass
     return left
 
@@ -90,11 +92,12 @@ async def test_a27_what_ignores_sigterm_is_killed_after_its_grace(executor, sink
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert 1.9 < time.monotonic() - began < 4
+    assert 1.9 < time.monotonic() - began < PATIENCE  # it never ends by itself
     assert running(started) == []
 
 
-async def test_what_heeds_sigterm_may_tidy_up(executor, sink, tmp_path):
+async def test_what_heeds_sigterm_may_tidy_up(executor, sink, tmp_path, monkeypatch):
+    monkeypatch.setattr("apps.executors.process.executor.GRACE_SECONDS", 2 * PATIENCE)
     pids = tmp_path / "pids"
     code = "trap 'echo tidied >&2; exit 0' TERM; echo $$ >> $PIDS; while :; do sleep 0.05; done"
     task = begun(executor, sink, ["sh", "-c", code], pids)
@@ -103,7 +106,7 @@ async def test_what_heeds_sigterm_may_tidy_up(executor, sink, tmp_path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < PATIENCE, "its grace is not waited for to its end"
     assert sink.text("stderr").endswith("tidied\n")
 
 
@@ -173,9 +176,8 @@ async def test_a27_a_worker_that_is_killed_takes_its_commands_with_it(tmp_path):
     started = await written(pids, 3)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    for _ in range(200):
-        if not running(started) and not list((tmp_path / "work").glob("*")):
-            break
+    deadline = time.monotonic() + PATIENCE
+    while (running(started) or list((tmp_path / "work").glob("*"))) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert running(started) == []
     assert list((tmp_path / "work").glob("*")) == []

@@ -11,16 +11,16 @@ import psutil
 import pytest
 
 from apps.executors.options import SERVER_SECRETS
-from tests.unit.executors.conftest import TEAM
+from tests.unit.executors.conftest import PATIENCE, TEAM
 
 
 def alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
-async def eventually(condition, seconds=10.0):
+async def eventually(condition, seconds=PATIENCE):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

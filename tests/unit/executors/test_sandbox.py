@@ -20,7 +20,7 @@ from apps.executors.options import Limits
 from apps.executors.process import ProcessExecutor
 from apps.executors.process.sandbox import FIRST_UID, Sandbox, environment_file
 from apps.workflows.services.artifacts import files_in
-from tests.unit.executors.conftest import Remembered
+from tests.unit.executors.conftest import PATIENCE, Remembered
 from tests.unit.executors.test_process import process_call
 
 SECRET = "the-servers-own-signing-key"
@@ -74,7 +74,7 @@ def processes_named(name):
     return found
 
 
-async def nothing_left_of(name, seconds=20):
+async def nothing_left_of(name, seconds=PATIENCE):
     deadline = time.monotonic() + seconds
     while processes_named(name):
         assert time.monotonic() < deadline, "it still runs"
@@ -136,7 +136,7 @@ async def test_a27_the_root_is_read_only_and_its_own_directory_is_not(perform):
 async def test_a27_there_is_no_network_unless_it_is_allowed(perform):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        connect = ["python3", "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}), 5); print('in')"]
+        connect = ["python3", "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}), 20); print('in')"]
         assert (await perform(connect)).error.type == "exit_code"
         listener.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ async def test_a27_a_fork_bomb_ends_with_its_step_and_others_go_on(perform):
     with contextlib.suppress(asyncio.CancelledError):
         await bomb
     counted = await perform(
-        sh("i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"), limits=Limits(processes=40)
+        sh("i=0; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); done; echo all"), limits=Limits(processes=40)
     )
     assert "all" not in counted.outputs.get("stdout", "")
     assert (await perform(sh("i=0; while [ $i -lt 20 ]; do sleep 0 & i=$((i+1)); done; wait; echo all"))).error is None
@@ -180,7 +180,7 @@ async def test_a27_nothing_survives_a_timeout(perform, mode, request):
             await perform(sh(escape), mode=mode)
     await nothing_left_of(name)
     running = asyncio.create_task(perform(sh(escape), mode=mode))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while len(processes_named(name)) < 3:
         assert time.monotonic() < deadline, "the control: all three run until they are stopped"
         await asyncio.sleep(0.05)
@@ -283,11 +283,11 @@ def test_a_worker_that_is_not_root_builds_the_same_walls(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a27_what_else_its_user_runs_does_not_count_among_its_processes(tmp_path):
-    others = subprocess.Popen([*NOBODY, "sh", "-c", "for n in $(seq 60); do sleep 60 & done; echo; wait"],
+    others = subprocess.Popen([*NOBODY, "sh", "-c", "for n in $(seq 60); do sleep 300 & done; echo; wait"],
                               stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
     try:
         others.stdout.read(1)
-        started = "i=0; while [ $i -lt {} ]; do sleep 2 & i=$((i+1)); done; echo all"
+        started = "i=0; while [ $i -lt {} ]; do sleep 60 & i=$((i+1)); done; echo all"
         assert performed_by_nobody(started.format(20), tmp_path / "work").stdout == "all\n"
         assert performed_by_nobody(started.format(60), tmp_path / "work").stdout == "", "and its own are held"
     finally:

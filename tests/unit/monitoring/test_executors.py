@@ -115,14 +115,16 @@ async def test_a_command_is_told_of_its_exec(process, receiver, received):
 
 
 async def test_a_command_that_is_broken_off_ends_its_span(process, received):
-    given = call("process", {"command": ["sleep", "60"]})
+    given, sink = call("process", {"command": ["sh", "-c", "echo begun; exec sleep 300"]}), Remembered()
 
     async def attempt():
         with around_attempt(given, TRACE):
-            await process.run(given, Remembered())
+            await process.run(given, sink)
 
     running = asyncio.create_task(attempt())
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        while "begun" not in sink.text():
+            await asyncio.sleep(0.01)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -22,7 +22,7 @@ from tests.support.dagger_engine import Engine, Image
 from tests.support.podman import IMAGE, Podman
 
 SESSION = os.environ.get("DAGGER_SESSION_PORT", ""), os.environ.get("DAGGER_SESSION_TOKEN", "")
-PATIENCE = 60.0
+PATIENCE = 180.0
 RUNTIMES = ["docker", "dagger", *(["a real Dagger engine"] if all(SESSION) else [])]
 INSTALLATION = "installation-of-tests"
 

@@ -144,7 +144,7 @@ async def test_a27_a_grandchild_ends_with_the_command(docker):
     mark = "1234567"
     result = await docker.sh(f"nohup setsid sleep {mark} >/dev/null 2>&1 & echo begun")
     assert result.outputs["stdout"] == "begun\n"
-    assert not [pid for pid in processes() if mark in pid]
+    await docker.until(lambda: not [pid for pid in processes() if mark in pid])
 
 
 def processes():
