@@ -14,7 +14,7 @@ from apps.workflows.services.ledger import Report, Turn
 
 pytestmark = pytest.mark.django_db
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

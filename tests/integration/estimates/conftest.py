@@ -14,8 +14,9 @@ from tests.integration.workflows.driver import drive
 
 
 @pytest.fixture(autouse=True)
-def performer(db):
-    """One worker with four slots."""
+def performer(db, set_env):
+    """One worker with four slots, which counts as live however long a test takes."""
+    set_env(LEASE_SECONDS=3600)
     return Performer.objects.create(
         name="w1", kind="worker", slots=4, load=0, seen_at=database_now(), started_at=database_now(), labels={}
     )

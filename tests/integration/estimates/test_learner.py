@@ -53,7 +53,7 @@ def test_one_that_dies_is_told_and_the_next_question_starts_another(learner):
     learner(SHAPE, BEFORE, run(11, 21), Calibration(), slots=4)
     (process,) = [child for child in children() if child.pid not in before]
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     with pytest.raises((EOFError, ConnectionError)):
         learner(SHAPE, BEFORE, run(11, 21), Calibration(), slots=4)
     assert learner(SHAPE, BEFORE, run(11, 21), Calibration(), slots=4).runs == 1

@@ -18,14 +18,14 @@ CLOSED = {4401: "401", 4403: "403", 4404: "404"}
 
 async def seen(path, header):
     link = WebsocketCommunicator(websocket, path, headers=header)
-    accepted, _ = await link.connect(timeout=5)
+    accepted, _ = await link.connect(timeout=60)
     if not accepted:
         return "refused"
-    first = json.loads(await link.receive_from(timeout=5))
+    first = json.loads(await link.receive_from(timeout=60))
     if first["type"] == "snapshot":
-        await link.disconnect()
+        await link.disconnect(timeout=60)
         return "yes"
-    closing = await link.receive_output(timeout=5)
+    closing = await link.receive_output(timeout=60)
     return CLOSED.get(closing.get("code"), str(closing))
 
 

@@ -45,7 +45,7 @@ def alertmanager(tmp_path, set_env, hook):
         yield f"http://{address}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
 
 
 def test_what_fires_here_is_routed_there_and_silences_made_here_hold_there(
@@ -53,11 +53,13 @@ def test_what_fires_here_is_routed_there_and_silences_made_here_hold_there(
 ):
     def state(name="NoWorkers"):
         answer = reader.get(f"/monitoring/alerts?name={name}").json()
-        assert (answer["source"], answer["upstream_error"]) == ("alertmanager", None)
+        if answer["upstream_error"] is not None:
+            return None  # it took longer than its two seconds, on a machine that others load
+        assert answer["source"] == "alertmanager"
         return {(one["state"], tuple(one["source"])) for one in answer["alerts"]}
 
     notices.keep(watch.look())
-    assert state() == {("firing", ("embedded", "alertmanager"))}
+    until(lambda: state() == {("firing", ("embedded", "alertmanager"))}, 60)
     assert until(lambda: hook.first("NoWorkers", "firing"), 60)[1] == "/pager"
 
     body = {
@@ -67,7 +69,7 @@ def test_what_fires_here_is_routed_there_and_silences_made_here_hold_there(
     made = operator.post("/monitoring/silences", body, "application/json").json()
     assert made["source"] == "alertmanager"
     until(lambda: state() == {("silenced", ("embedded", "alertmanager"))}, 60)
-    (theirs,) = httpx.get(f"{alertmanager}/api/v2/silences", timeout=10).json()
+    (theirs,) = httpx.get(f"{alertmanager}/api/v2/silences", timeout=60).json()
     assert (theirs["id"], theirs["createdBy"], theirs["status"]["state"]) == (made["id"], "operator", "active")
     assert [one["id"] for one in reader.get("/monitoring/silences").json()["silences"]] == [made["id"]]
     assert operator.delete(f"/monitoring/silences/{made['id']}").status_code == 204

@@ -298,21 +298,21 @@ def test_how_long_a_step_stood_in_line(make_workflow, owner):
 
 
 def test_a_lost_worker_is_counted_once(set_env):
-    set_env(LEASE_SECONDS=10)
+    set_env(LEASE_SECONDS=1000)
     now = database_now()
-    for name, kind, seconds in (("w1", "worker", 11), ("w2", "worker", 1), ("a1", "agent", 11)):
+    for name, kind, seconds in (("w1", "worker", 1001), ("w2", "worker", 1), ("a1", "agent", 1001)):
         seen = now - timedelta(seconds=seconds)
         Performer.objects.create(name=name, kind=kind, slots=1, started_at=seen, seen_at=seen)
     leases.reap(), leases.reap()
     assert facts.gather().figures["workers_lost"] == 1
-    leases.beat(owner="w1", kind="worker", slots=1, held=[], lease_seconds=10)  # it comes back, and goes again
-    Performer.objects.filter(pk="w1").update(seen_at=now - timedelta(seconds=11))
+    leases.beat(owner="w1", kind="worker", slots=1, held=[], lease_seconds=1000)  # it comes back, and goes again
+    Performer.objects.filter(pk="w1").update(seen_at=now - timedelta(seconds=1001))
     leases.reap()
     leases.leave("w1")
     assert facts.gather().figures["workers_lost"] == 2
     leases.leave("w2")  # its parent saw it die
     assert facts.gather().figures["workers_lost"] == 3
-    leases.beat(owner="w3", kind="worker", slots=1, held=[], lease_seconds=10, draining=True)
+    leases.beat(owner="w3", kind="worker", slots=1, held=[], lease_seconds=1000, draining=True)
     leases.leave("w3")
     assert facts.gather().figures["workers_lost"] == 3
 
@@ -331,9 +331,9 @@ def test_the_schedulers_tick_is_noted_every_ten_seconds(monkeypatch):
 
 
 def test_agents_are_counted_with_their_slots(set_env):
-    set_env(LEASE_SECONDS=10)
+    set_env(LEASE_SECONDS=1000)
     now = database_now()
-    for name, seconds, slots, load in (("a", 1, 4, 3), ("b", 1, 2, 0), ("c", 11, 8, 8)):
+    for name, seconds, slots, load in (("a", 1, 4, 3), ("b", 1, 2, 0), ("c", 1001, 8, 8)):
         seen = now - timedelta(seconds=seconds)
         Performer.objects.create(name=name, kind="agent", slots=slots, load=load, started_at=seen, seen_at=seen)
     found = facts.gather().agents

@@ -34,7 +34,7 @@ async def test_a19_who_coalesces_gets_a_snapshot_and_then_what_follows(reporter,
     headers = [(b"authorization", f"Bearer {reporter.token}".encode())]
     slow = _Deaf()
     link = WebsocketCommunicator(_behind(slow), "/progress/ws?workflow_id=t&coalesce=true", headers=headers)
-    assert (await link.connect())[0]
+    assert (await link.connect(timeout=PATIENCE))[0]
     first = json.loads(await link.receive_from(PATIENCE))
     for _ in range(5):
         row = await _read_by_the_feed(reporter)
@@ -50,7 +50,7 @@ async def test_a19_who_coalesces_gets_a_snapshot_and_then_what_follows(reporter,
     assert [frame["seq"] for frame in after] == list(range(after[0]["seq"], row.seq + 1))
     more = await run(_burst)(reporter, 3)
     assert [json.loads(await link.receive_from(PATIENCE))["message"] for _ in range(3)] == more.told
-    await link.disconnect()
+    await link.disconnect(timeout=PATIENCE)
 
 
 async def test_what_is_about_no_execution_is_kept_in_bounds(monkeypatch):
@@ -76,7 +76,7 @@ async def test_a19_without_coalescing_the_same_reader_is_closed(reporter, monkey
     monkeypatch.setattr(outboxes, "MAX_FRAMES", 20)
     headers = [(b"authorization", f"Bearer {reporter.token}".encode())]
     link = WebsocketCommunicator(_behind(_Deaf()), "/progress/ws?workflow_id=t", headers=headers)
-    assert (await link.connect())[0]
+    assert (await link.connect(timeout=PATIENCE))[0]
     await link.receive_from(PATIENCE)
     for _ in range(5):
         await _read_by_the_feed(reporter)

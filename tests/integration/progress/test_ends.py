@@ -39,8 +39,8 @@ def bearing(token):
 async def _ended(one, act, *, code=4401):
     assert await one.open()
     assert (await one.frame())["type"] == "snapshot"
-    begun = asyncio.get_running_loop().time()
     await run(act)()
+    begun = asyncio.get_running_loop().time()  # they are counted from when it is done
     closed, frames = await one.closed()
     assert closed == code
     assert [frame["type"] for frame in frames] == ["error"]

@@ -17,6 +17,7 @@ from apps.progress.outbox import Outbox, TooSlow
 from apps.progress.routing import websocket
 from apps.workflows.engine.states import Status
 from apps.workflows.services import trackers
+from tests.integration.progress.conftest import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,8 +62,8 @@ async def test_a19_who_does_not_read_is_closed_and_others_are_served(socket, rep
     monkeypatch.setattr(outboxes, "MAX_FRAMES", 20)
     headers = [(b"authorization", f"Bearer {reporter.token}".encode())]
     deaf = WebsocketCommunicator(_behind(_Deaf()), "/progress/ws?workflow_id=t", headers=headers)
-    assert (await deaf.connect())[0]
-    await deaf.receive_json_from()  # the snapshot; from here on nothing is taken from it
+    assert (await deaf.connect(timeout=PATIENCE))[0]
+    await deaf.receive_json_from(timeout=PATIENCE)  # the snapshot; from here on nothing is taken from it
     healthy = socket("workflow_id=t", by=reporter)
     await healthy.open()
     first = (await healthy.frame())["seq"]
@@ -71,9 +72,9 @@ async def test_a19_who_does_not_read_is_closed_and_others_are_served(socket, rep
         await run(_burst)(reporter, 10)
         seen += [(await healthy.frame())["seq"] for _ in range(10)]
     assert seen == list(range(first + 1, first + 51))
-    said = await deaf.receive_json_from(timeout=5)
+    said = await deaf.receive_json_from(timeout=PATIENCE)
     assert (said["type"], said["code"]) == ("error", "too_slow")
-    assert (await deaf.receive_output(timeout=5))["code"] == 1013
+    assert (await deaf.receive_output(timeout=PATIENCE))["code"] == 1013
 
 
 async def test_a_burst_larger_than_an_outbox_reaches_who_reads(socket, reporter):
@@ -147,7 +148,9 @@ async def test_many_readers_cost_one_reading(socket, reporter, monkeypatch):
     for one in sockets:
         await one.open()
         await one.frame()
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(PATIENCE):  # each follows: before, it reads what is history by itself
+        while sum(len(watch.readers) for watch in feeds.feed()._watches.values()) < len(sockets):
+            await asyncio.sleep(0.01)
     real, reads = feeds._read, []
     monkeypatch.setattr(feeds, "_read", lambda *given: reads.append(given) or real(*given))
     row = await run(_burst)(reporter, 5)
@@ -164,7 +167,7 @@ async def test_the_feed_ends_with_its_last_reader(socket, reporter):
     feed = feeds.feed()
     task = feed._task
     await one.close()
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=PATIENCE)
     assert task.done()
     assert (feed._readers, feed._watches, feed._newest) == (set(), {}, {})
 
@@ -179,7 +182,7 @@ async def test_the_feed_ends_though_the_bell_rings_at_that_moment(turns):
     for _ in range(turns):
         await asyncio.sleep(0)
     feed.leave(reader)
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=PATIENCE)
     assert task.cancelled()
 
 

@@ -170,11 +170,11 @@ async def test_a17_what_ends_the_right_ends_the_tail(stream, nobody, execution, 
     one = stream(path(execution), by=nobody)
     assert await one.open() == 200
     assert await texts(one, 1) == ["first\n"]
-    begun = asyncio.get_running_loop().time()
     if ending == "the grant":
         await run(remove_perm)("workflow:read", nobody.user, workflow)
     else:
         await run(tokens.revoke_all)(nobody.user)
+    begun = asyncio.get_running_loop().time()
     kind, said = await one.event()
     assert (kind, said["code"]) == ("error", "permission_denied" if ending == "the grant" else "invalid_token")
     assert asyncio.get_running_loop().time() - begun < 5

@@ -6,6 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from apps.accounts.audit.models import AuditEntry
+from tests.integration.progress.conftest import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,8 +24,7 @@ async def test_a_subscription_is_told_once_a_minute(socket, reporter):
         await one.frame()
     everything = socket("", by=reporter)
     assert await everything.open()
-    for _ in range(50):
-        if len(await sync_to_async(told)()) == 2:
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE):
+        while len(await sync_to_async(told)()) < 2:
+            await asyncio.sleep(0.05)
     assert await sync_to_async(told)() == [(reporter.user.username, "t"), (reporter.user.username, "*")]

@@ -18,6 +18,7 @@ from apps.progress import credentials
 from apps.progress.handshake import admit
 from apps.progress.routing import websocket
 from apps.workflows.models import Workflow
+from tests.integration.progress.conftest import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -232,8 +233,8 @@ async def test_a15_no_token_and_no_ticket_is_in_the_log(socket, reporter, starte
 
 async def test_a_token_as_subprotocol(reporter, started):
     link = WebsocketCommunicator(websocket, "/progress/ws?workflow_id=t", subprotocols=["bearer", reporter.token])
-    assert await link.connect() == (True, "bearer")
-    await link.disconnect()
+    assert await link.connect(timeout=PATIENCE) == (True, "bearer")
+    await link.disconnect(timeout=PATIENCE)
 
 
 async def test_a16_a_cookie_counts_only_beside_an_allowed_origin(socket, reporter, started, settings):
@@ -276,7 +277,7 @@ async def test_who_may_read_nothing_is_refused(socket, nobody, started):
 async def test_unknown_paths_are_refused(reporter):
     for path in ("/", "/progress/wsx", "/other\nline"):
         link = WebsocketCommunicator(websocket, path, headers=[(b"authorization", f"Bearer {reporter.token}".encode())])
-        assert (await link.connect())[0] is False
+        assert (await link.connect(timeout=PATIENCE))[0] is False
 
 
 # --- what ends it -----------------------------------------------------------------------------------------------------
@@ -335,8 +336,8 @@ async def test_a09_a_foreign_id_is_told_like_one_that_does_not_exist(socket, rep
 async def _ended(one, act, code):
     assert await one.open()
     assert (await one.frame())["type"] == "snapshot"
-    begun = asyncio.get_running_loop().time()
     await run(act)()
+    begun = asyncio.get_running_loop().time()  # the five seconds are counted from when it is done
     closed, frames = await one.closed()
     assert closed == code
     assert [frame["type"] for frame in frames] == ["error"]

@@ -167,8 +167,8 @@ async def test_a17_what_ends_the_right_ends_the_stream(stream, nobody, reporter,
     one = stream("/progress/t/stream", by=nobody)
     await one.open()
     await one.event()
-    begun = asyncio.get_running_loop().time()
     await run(act)(nobody.user)
+    begun = asyncio.get_running_loop().time()
     kind, said = await one.event()
     assert (kind, said["type"], said["code"]) == ("error", "error", code)
     assert asyncio.get_running_loop().time() - begun < 5

@@ -156,7 +156,7 @@ def test_first_tasks_at_the_same_time_share_a_workflow_and_a_version(make_user):
 
     def start():
         try:
-            begin.wait(10)
+            begin.wait(60)
             adhoc.start({"python": "builtin.noop"}, by=User.objects.get(pk=user.pk))
         except Exception as error:
             failures.append(error)
@@ -167,6 +167,6 @@ def test_first_tasks_at_the_same_time_share_a_workflow_and_a_version(make_user):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert not failures
     assert (Workflow.objects.count(), WorkflowVersion.objects.count(), Execution.objects.count()) == (1, 1, 4)

@@ -39,7 +39,7 @@ def stranger(first, then):
     def run():
         with link.cursor() as cursor:
             cursor.execute("BEGIN")
-            cursor.execute("SET LOCAL deadlock_timeout = '60s'")
+            cursor.execute("SET LOCAL deadlock_timeout = '300s'")
             cursor.execute(LOCK, [first])
             locked.set()
             until_somebody_waits(cursor)
@@ -49,12 +49,12 @@ def stranger(first, then):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert locked.wait(20)
+    assert locked.wait(60)
     return thread
 
 
 def until_somebody_waits(cursor):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))")
         if cursor.fetchone():
@@ -70,7 +70,7 @@ def test_a_turn_that_lost_a_deadlock_is_begun_anew(two_claimed):
     try:
         result = accepted(done(one), done(two), then=wanted(2))
     finally:
-        thread.join(30)
+        thread.join(60)
     assert {task.step_id for task in result.claimed} == {"b"}
     assert len(result.claimed) == 2
     accepted(*map(done, result.claimed), then=wanted(2))

@@ -392,7 +392,7 @@ def test_two_schedulers_at_once_start_each_moment_exactly_once(make_schedule, cl
 
     def look():
         try:
-            together.wait(10)
+            together.wait(60)
             for _ in range(200):
                 if fire_due(limit=3) == NOON + 10 * HOUR:
                     break
@@ -420,7 +420,7 @@ def test_a_workflow_deleted_while_its_schedule_is_due_takes_it_along(make_schedu
 
     def run(act):
         try:
-            together.wait(10)
+            together.wait(60)
             act()
         except Exception as error:
             wrong.append(error)

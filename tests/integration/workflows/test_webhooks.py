@@ -128,7 +128,7 @@ REFUSALS = {
     ),
     "another secret": lambda door: send(door, secret=new_secret()),
     "too old": lambda door: send(door, at=database_now() - timedelta(minutes=5, seconds=2)),
-    "from the future": lambda door: send(door, at=database_now() + timedelta(minutes=5, seconds=2)),
+    "from the future": lambda door: send(door, at=database_now() + timedelta(minutes=6)),
     "no id": lambda door: send(door, headers={"webhook-id": None}),
     "another id": lambda door: send(door, headers={"webhook-id": "msg_2"}),
     "no timestamp": lambda door: send(door, headers={"webhook-timestamp": None}),
