@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.conftest import ROOT, users_environment
+from tests.e2e.conftest import PATIENCE, ROOT, users_environment
 from tests.e2e.test_make_run import ended, until
 
 
@@ -76,12 +76,12 @@ def test_an_agent_performs_a_step_and_drains(api, start_agent):
     execution = execute(api, 1)
     assert started(api, execution) == "agent:performing"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0, process.said()
+    assert process.wait(PATIENCE) == 0, process.said()
     assert ended(api, execution)["status"] == "completed"  # it was ended, not dropped
 
 
 def test_a35_what_a_killed_agent_had_goes_to_another(api, start_agent):
-    execution = execute(api, 1)
+    execution = execute(api, 4)
     first = start_agent("killed")
     assert started(api, execution) == "agent:killed"
     first.kill()
@@ -91,7 +91,7 @@ def test_a35_what_a_killed_agent_had_goes_to_another(api, start_agent):
 
 
 def test_an_agent_that_was_stopped_for_too_long_is_refused_when_it_comes_back(installation, api, start_agent):
-    execution = execute(api, 2)
+    execution = execute(api, 4)
     zombie = start_agent("zombie")
     assert started(api, execution) == "agent:zombie"
     zombie.send_signal(signal.SIGSTOP)
@@ -104,6 +104,7 @@ def test_an_agent_that_was_stopped_for_too_long_is_refused_when_it_comes_back(in
         f"{installation.base}/agents/{zombie.claims['id']}/tasks/{task}/complete",
         json={"attempt": 1, "outputs": {"words": 0}},
         headers={"Authorization": f"Bearer {zombie.claims['token']}"},
+        timeout=PATIENCE,
     )
     assert (late.status_code, late.json()["code"]) == (409, "stale_attempt")
     assert api.get(f"/executions/{execution}").json() == found

@@ -15,16 +15,18 @@ STEPS = [
 ]  # fmt: skip
 
 
-def test_a_log_is_followed_while_it_is_written(installation):
+def test_a_log_is_followed_while_it_is_written(installation, tmp_path):
     """By Server-Sent Events through the real server, resumed by the last event's id."""
     client = installation.client()
-    script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.6; done"
+    script = f"echo line 1; until [ -e {tmp_path}/go ]; do sleep 0.1; done; "
+    script += "for n in 2 3 4 5; do echo line $n; sleep 0.6; done"
     answer = client.post("/workflows", json={"name": "Talks", "steps": [{"id": "a", "command": ["sh", "-c", script]}]})
     assert answer.status_code == 201, answer.text
     execution = client.post("/workflows/talks/execute", json={}).json()["execution_id"]
     url = f"/executions/{execution}/logs/stream"
     first, cursor, kind = followed(client, url, stop_at_first=True)
     assert client.get(f"/executions/{execution}").json()["status"] == "in_progress", "it is told before the end"
+    (tmp_path / "go").touch()
     rest, _, kind = followed(client, url, last=cursor)
     assert "".join(first + rest) == "".join(f"line {n}\n" for n in range(1, 6))
     assert kind == "end"

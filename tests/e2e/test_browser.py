@@ -7,7 +7,7 @@ import tempfile
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.e2e.conftest import PASSWORD
+from tests.e2e.conftest import PASSWORD, PATIENCE
 from tests.e2e.test_make_run import ended, execute
 
 QUIET = [
@@ -26,8 +26,8 @@ def chromium():
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=found, headless=True, args=QUIET
         )
-        context.set_default_timeout(15_000)
-        expect.set_options(timeout=15_000)
+        context.set_default_timeout(1000 * PATIENCE)
+        expect.set_options(timeout=1000 * PATIENCE)
         yield context
         context.close()
 
@@ -63,9 +63,18 @@ def test_a_wrong_password_stays_at_the_door(chromium, installation):
     page.close()
 
 
-def test_an_execution_is_watched_to_its_end_without_a_reload(page, installation):
+def waiting_for(file, identity, *depends_on):
+    """A step that ends once the file is there: however slow the page is, it sees what comes before."""
+    script = f"until [ -e {file} ]; do sleep 0.1; done"
+    return {"id": identity, "depends_on": list(depends_on), "command": ["sh", "-c", script]}
+
+
+def test_an_execution_is_watched_to_its_end_without_a_reload(page, installation, tmp_path):
     client = installation.client()
-    steps = [{"id": "slow", "python": {"call": "builtin.progress", "with": {"steps": 20, "seconds": 4}}}]
+    steps = [
+        {"id": "slow", "python": {"call": "builtin.progress", "with": {"steps": 20, "seconds": 4}}},
+        waiting_for(tmp_path / "go", "last", "slow"),
+    ]
     execution = execute(client, {"name": "Watched", "steps": steps})
     expect(page.get_by_role("link", name="Watched").first).to_be_visible()
     page.goto(f"{installation.base}/ui/executions/{execution}")
@@ -75,6 +84,7 @@ def test_an_execution_is_watched_to_its_end_without_a_reload(page, installation)
     while bar.evaluate("node => node.value") <= 30:
         page.wait_for_timeout(50)
     assert client.get(f"/executions/{execution}").json()["status"] == "in_progress"
+    (tmp_path / "go").touch()
     expect(bar).to_have_attribute("data-status", "completed")
     assert page.evaluate("window.untouched") is True
 
@@ -90,10 +100,10 @@ def test_cancel_in_the_page_stops_the_execution(page, installation):
     expect(page.get_by_label("progress of the execution")).to_have_attribute("data-status", "cancelled")
 
 
-def test_a_page_fetched_before_the_end_and_answered_after_it_is_fetched_again(page, installation):
+def test_a_page_fetched_before_the_end_and_answered_after_it_is_fetched_again(page, installation, tmp_path):
     client = installation.client()
     steps = [
-        {"id": "first", "python": {"call": "builtin.sleep", "with": {"seconds": 2}}},
+        waiting_for(tmp_path / "go", "first"),
         {"id": "long", "depends_on": ["first"], "python": {"call": "builtin.sleep", "with": {"seconds": 60}}},
     ]
     execution = execute(client, {"name": "Overtaken", "steps": steps})
@@ -112,6 +122,8 @@ def test_a_page_fetched_before_the_end_and_answered_after_it_is_fetched_again(pa
     page.route(f"**/ui/executions/{execution}", answer_late)
     page.goto(f"{installation.base}/ui/executions/{execution}")
     bar = page.get_by_label("progress of the execution")
+    expect(bar).to_have_attribute("data-status", "in_progress")
+    (tmp_path / "go").touch()  # of which the page is told, and fetches itself
     expect(page.locator("#journal")).to_contain_text("execution.cancelled")
     expect(bar).to_have_attribute("data-status", "cancelled")
     assert 'data-status="in_progress"' in late[0].text()

@@ -12,7 +12,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.e2e.conftest import ROOT, Installation
+from tests.e2e.conftest import PATIENCE, ROOT, Installation
 from tests.e2e.test_chaos import PATIENT
 from tests.e2e.test_make_run import ended, until
 from tests.support import postgres
@@ -47,7 +47,7 @@ class Caller(threading.Thread):
 
     def end(self):
         self._ending.set()
-        self.join(60)
+        self.join(2 * PATIENCE)
 
     def first_good_since(self, moment):
         return next((at for at, status in self.answers if at > moment and status == 202), None)
@@ -82,6 +82,7 @@ def restartable(tmp_path_factory):
         stack.push(private)
         installation = Installation(tmp_path_factory.mktemp("restartable"), server.url).start()
         stack.callback(installation.kill)
+        installation.await_whole()
         yield server, installation
         installation.stop()
 
@@ -95,12 +96,12 @@ def test_a37_a_database_that_stops_at_once_costs_503s_and_nothing_else(restartab
     recoveries = []
     for _ in range(ROUNDS):
         before = len(caller.acknowledged)
-        until(lambda before=before: len(caller.acknowledged) > before + 5, 60)
+        until(lambda before=before: len(caller.acknowledged) > before + 5)
         server.stop(signal.SIGQUIT)
         time.sleep(1.0)
         server.start()
         back = time.monotonic()
-        until(lambda back=back: caller.first_good_since(back), 60)
+        until(lambda back=back: caller.first_good_since(back))
         recoveries.append(caller.first_good_since(back) - back)
     caller.end()
     statuses = Counter(status for _, status in caller.answers)
@@ -120,24 +121,25 @@ def test_a37_what_begins_while_the_database_is_away_waits_for_it(restartable):
     def children():
         return {process.pid for process in installation.running("server", "worker")}
 
+    installation.await_whole()
     before = children()
     server.stop(signal.SIGQUIT)
     try:
         for process in installation.running("server", "worker"):
             process.kill()
-        until(lambda: len(children() - before) == len(before), 30)
+        until(lambda: len(children() - before) == len(before))
         begun = children()
-        until(lambda: answered(client, "/monitoring/health/live") == 200, 60)
+        until(lambda: answered(client, "/monitoring/health/live") == 200)
         ready = client.get("/monitoring/health/ready")
         assert ready.status_code == 503, ready.text
         assert answered(client, "/workflows") == 503
         time.sleep(2.5)  # longer than a worker tries once
     finally:
         server.start()
-    until(lambda: answered(client, "/monitoring/health/ready") == 200, 60)
+    until(lambda: answered(client, "/monitoring/health/ready") == 200)
     started = client.post("/workflows/restart/execute", json={})
     assert started.status_code == 202, started.text
-    assert ended(client, started.json()["execution_id"], 60)["status"] == "completed"
+    assert ended(client, started.json()["execution_id"])["status"] == "completed"
     assert children() == begun, "nobody gave up and was started once more"
 
 
@@ -155,12 +157,11 @@ def test_a37_what_a_killed_server_had_acknowledged_is_there(installation):
     caller.start()
     for _ in range(ROUNDS):
         before = len(caller.acknowledged)
-        until(lambda before=before: len(caller.acknowledged) > before + 4, 60)
-        servers = installation.running("server")
-        assert servers
-        servers[0].kill()
+        until(lambda before=before: len(caller.acknowledged) > before + 4)
+        (serving,) = until(lambda: installation.running("server"))
+        serving.kill()
         killed = time.monotonic()
-        until(lambda killed=killed: caller.first_good_since(killed + 0.2), 60)
+        until(lambda killed=killed: caller.first_good_since(killed + 0.2))
     caller.end()
     statuses = Counter(status for _, status in caller.answers)
     print(f"answers {dict(statuses)}")

@@ -36,7 +36,7 @@ def test_a39_a_full_disk_is_told_nothing_is_spoilt_and_it_recovers(small_disk):
         assert client.post("/workflows", json={"name": "Full", "steps": steps}).status_code == 201
         first = client.post("/workflows/full/execute", json={})
         assert first.status_code == 202, "the control"
-        ended(client, first.json()["execution_id"], 60)
+        ended(client, first.json()["execution_id"])
         ballast = small_disk / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
@@ -47,16 +47,16 @@ def test_a39_a_full_disk_is_told_nothing_is_spoilt_and_it_recovers(small_disk):
         time.sleep(3)
         ballast.unlink()
         room = time.monotonic()
-        until(lambda: caller.first_good_since(room), 60)
+        until(lambda: caller.first_good_since(room))
         caller.end()
         statuses = {status for _, status in caller.answers}
         seconds = caller.first_good_since(room) - room
         print(f"answers {sorted(map(str, statuses))}; good again {seconds:.1f} s after there was room")
         assert statuses <= {202, 503, 507}
         for execution in caller.acknowledged:
-            assert ended(client, execution, 90)["status"] == "completed"
+            assert ended(client, execution, 180)["status"] == "completed"
         whole(installation)
-        with contextlib.closing(sqlite3.connect(small_disk / "data" / "platform.sqlite3")) as link:
+        with contextlib.closing(sqlite3.connect(small_disk / "data" / "platform.sqlite3", timeout=60)) as link:
             assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         installation.stop()
     finally:
@@ -69,7 +69,7 @@ def test_a39_an_output_of_100_mb_fails_its_own_step_and_no_other(installation):
     well = {"id": "well", "python": "builtin.noop", "depends_on": ["big"], "on": "always"}
     assert client.post("/workflows", json={"name": "Big", "steps": [big, well]}).status_code == 201
     execution = client.post("/workflows/big/execute", json={}).json()["execution_id"]
-    found = ended(client, execution, 180)
+    found = ended(client, execution, 300)
     tasks = {task["step_id"]: task for task in client.get(f"/executions/{execution}/tasks").json()["results"]}
     assert tasks["well"]["status"] == "completed"
     assert len(str(tasks["big"])) < 3 * 2**20, "cut, spilled or refused; never kept whole in a row"

@@ -12,7 +12,7 @@ from tests.e2e.test_examples import run_example
 from tests.e2e.test_make_run import ended
 from tests.support import dagger_engine, podman
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 PUBLIC = "busybox:1.36"  # what the example names; made here under that name, for no registry can be asked
 
 

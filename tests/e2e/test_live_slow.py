@@ -18,8 +18,12 @@ from tests.e2e.test_live import PATIENCE, _open, ended, hello, prepared, reports
 
 IMPATIENT = """
 from apps.progress import wire
-wire.STALLED_SECONDS = 3.0
+wire.STALLED_SECONDS = 5.0
 """  # instead of thirty
+PATIENT = """
+from apps.progress import wire
+wire.STALLED_SECONDS = 600.0
+"""  # for who is to be slow, and not too slow, on whatever machine
 METRIC = "/monitoring/metrics/dagger_progress_subscribers"
 WINDOW = 4096  # bytes that the kernel of a reader takes for him
 
@@ -47,7 +51,7 @@ async def slow(server, token, query):
     bearer = {"Authorization": f"Bearer {token}"}
     return await connect(
         f"{server.sockets}/progress/ws?{query}", sock=link, additional_headers=bearer, max_queue=1, compression=None,
-        max_size=None, ping_interval=None,
+        max_size=None, ping_interval=None, open_timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -111,9 +115,9 @@ async def test_a19_who_takes_nothing_for_long_is_closed_by_1013_and_told_why(ser
     await again.close()
 
 
-async def listen(server, token, name, cursor, enough):
-    """The numbers that a stream tells until there are `enough`, or it breaks; and its cursor."""
-    seen, headers = [], {"Authorization": f"Bearer {token}"} | ({"Last-Event-ID": cursor} if cursor else {})
+async def listen(server, token, name, cursor, enough, seen):
+    """Add to `seen` the numbers that a stream tells until there are `enough`, or it breaks; gives its cursor."""
+    headers = {"Authorization": f"Bearer {token}"} | ({"Last-Event-ID": cursor} if cursor else {})
     with contextlib.suppress(httpx.HTTPError):
         async with (
             httpx.AsyncClient(base_url=server.base, timeout=PATIENCE) as client,
@@ -126,22 +130,25 @@ async def listen(server, token, name, cursor, enough):
                     seen.append(int(cursor.rpartition(":")[2]))
                 if len(seen) >= enough:
                     break
-    return seen, cursor
+    return cursor
 
 
 async def test_a20_an_event_stream_goes_on_after_a_restart_by_its_last_event_id(server):
     token = server.client().token  # it outlives the restart
     reports(server.client(), "streamed", range(20))
-    listening = asyncio.create_task(listen(server, token, "streamed", None, 10_000))
-    await asyncio.sleep(0.5)
+    seen, more = [], []
+    listening = asyncio.create_task(listen(server, token, "streamed", None, 10_000, seen))
+    async with asyncio.timeout(PATIENCE):
+        while len(seen) < 20:
+            await asyncio.sleep(0.05)
     await asyncio.to_thread(reports, server.client(), "streamed", range(10))
     await asyncio.to_thread(server.kill)
-    seen, cursor = await listening
-    # With its usual patience, which the next test needs; on this thread, for it ends with the one that started it.
-    server.start()
+    cursor = await listening
+    # With the patience that the next test needs; on this thread, for it ends with the one that started it.
+    server.start(before=PATIENT)
     await asyncio.to_thread(reports, server.client(), "streamed", range(10))
     last = await asyncio.to_thread(ended, server.client(), "streamed")
-    more, cursor = await listen(server, token, "streamed", cursor, last - len(seen))
+    cursor = await listen(server, token, "streamed", cursor, last - len(seen), more)
     print(f"{len(seen)} events before the server was killed, {len(more)} after its restart")
     assert len(seen) >= 20
     assert more

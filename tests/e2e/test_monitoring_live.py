@@ -21,14 +21,14 @@ import yaml
 from websockets.sync.client import connect
 
 from apps.monitoring.alerts import files
-from tests.e2e.conftest import ROOT, Installation
+from tests.e2e.conftest import PATIENCE, ROOT, Installation
 from tests.e2e.test_make_run import ended, execute, until
 from tests.support.postgres import free_port
 from tests.support.receiver import Receiver, attributes
 
 MONITORING = ROOT / "monitoring"
 DASHBOARDS = ("grafana-dagger-dashboard.json", "grafana-dagger-advanced-dashboard.json")
-WAIT_SECONDS = 3  # the `for` of the rule that is broken on purpose; the others are as committed
+WAIT_SECONDS = 5  # the `for` of the rule that is broken on purpose; the others are as committed
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
@@ -100,7 +100,7 @@ class Stack:
             self.manage("scrape_token", "--once", str(token))
             written.result()
         config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        config["global"] |= {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
         config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [self.alertmanager.split("//")[1]]
         scraped = config["scrape_configs"][0]
         scraped["authorization"]["credentials_file"] = str(token)
@@ -124,7 +124,7 @@ class Stack:
             "--enable-feature=exemplar-storage",
         )  # fmt: skip
         for url in (self.prometheus, self.alertmanager):
-            until(lambda url=url: ready(url), 60)
+            until(lambda url=url: ready(url))
         return self
 
     def run(self, *command):
@@ -133,7 +133,7 @@ class Stack:
 
     def manage(self, *command, **values):
         environment = {**self.platform.environment, **values}
-        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True, timeout=120)
+        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True, timeout=300)
 
     def work(self):
         log = (self.directory / "worker.log").open("ab")
@@ -143,26 +143,26 @@ class Stack:
 
     def stop_working(self):
         self.worker.terminate()
-        self.worker.wait(40)
+        self.worker.wait(PATIENCE)
 
     def stop(self):
         for process in [*self.running, *([self.worker] if self.worker else [])]:
             if process.poll() is None:
                 process.terminate()
-                process.wait(30)
+                process.wait(PATIENCE)
         self.platform.stop()
         self.hook.stop()
         self.collector.stop()
 
     def query(self, expression):
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=20).json()
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=PATIENCE).json()
         assert answer["status"] == "success", (expression, answer)
         return answer["data"]["result"]
 
 
 def ready(url):
     try:
-        return httpx.get(f"{url}/-/ready", timeout=2).status_code == 200
+        return httpx.get(f"{url}/-/ready", timeout=10).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -181,7 +181,7 @@ def step(identity, *depends_on, **values):
     return {"id": identity, "depends_on": list(depends_on), **values}
 
 
-ESTIMATED = {"name": "Estimated", "steps": [step("a", python={"call": "builtin.sleep", "with": {"seconds": 2}})]}
+ESTIMATED = {"name": "Estimated", "steps": [step("a", python={"call": "builtin.sleep", "with": {"seconds": 5}})]}
 GOOD = {
     "name": "Good",
     "steps": [step("a", python="builtin.noop", circuit_breaker="warehouse"), step("b", "a", python="builtin.noop")],
@@ -224,13 +224,16 @@ SLOW = {"name": "Slow", "steps": [step("a", python={"call": "builtin.sleep", "wi
 def load(stack, client, over):
     """Successes, failures, retries, cancels, a socket, wrong passwords; new ones while Prometheus scrapes."""
     url = f"{stack.platform.base.replace('http', 'ws')}/progress/ws"
-    with connect(url, additional_headers={"Authorization": f"Bearer {client.token}"}, ping_interval=None):
+    bearer = {"Authorization": f"Bearer {client.token}"}
+    with connect(url, additional_headers=bearer, ping_interval=None, open_timeout=PATIENCE):
         while not over.is_set():
             for definition in (GOOD, RETRIED, BAD, BROKEN):
                 execute(client, definition)
             cancelled = execute(client, SLOW)
             client.post(f"/executions/{cancelled}/cancel")
-            httpx.post(f"{stack.platform.base}/auth/token", data={"username": "admin", "password": "no"}, timeout=20)
+            httpx.post(
+                f"{stack.platform.base}/auth/token", data={"username": "admin", "password": "no"}, timeout=PATIENCE
+            )
             over.wait(0.5)
 
 
@@ -239,12 +242,12 @@ def estimated(stack):
     client = stack.platform.client()
     learn = ("shell", "-c", "from apps.workflows.services.estimates import fold_due; fold_due()")
     for execution in [execute(client, ESTIMATED) for _ in range(3)]:
-        ended(client, execution, 60)
+        ended(client, execution)
     stack.manage(*learn)
     execution = execute(client, ESTIMATED)
-    until(lambda: client.get(f"/progress/{execution}").json()["started_at"], 60)
+    until(lambda: client.get(f"/progress/{execution}").json()["started_at"])
     assert client.get(f"/progress/{execution}/estimate").json()["p50"] is not None
-    ended(client, execution, 60)
+    ended(client, execution)
     stack.manage(*learn)
 
 
@@ -273,7 +276,7 @@ def test_every_panel_shows_data_of_a_platform_under_load(stack):
     with ThreadPoolExecutor(2) as pool:
         loading, telling = pool.submit(load, stack, client, over), pool.submit(estimated, stack)
         began = time.monotonic()
-        while (without := empty()) and not loading.done() and time.monotonic() < began + 90:
+        while (without := empty()) and not loading.done() and time.monotonic() < began + 180:
             time.sleep(0.5)
         over.set()
         loading.result(), telling.result()
@@ -290,11 +293,12 @@ def test_an_exemplar_leads_to_a_received_span(stack):
         stack.work()
     client = stack.platform.client()
     execution = execute(client, GOOD)
-    ended(client, execution, 60)
+    ended(client, execution)
 
     def exemplars():
         text = client.get("/monitoring/dagger/metrics", headers={"Accept": OPENMETRICS}).text
-        return re.findall(r'^dagger_(\w+)_bucket.* # \{span_id="(\w+)",trace_id="(\w+)"\}', text, re.MULTILINE)
+        found = re.findall(r'^dagger_(\w+)_bucket.* # \{span_id="(\w+)",trace_id="(\w+)"\}', text, re.MULTILINE)
+        return found if len({family for family, _, _ in found}) == 2 else None
 
     found = until(exemplars)
     assert {family for family, _, _ in found} == {
@@ -312,7 +316,7 @@ def test_an_exemplar_leads_to_a_received_span(stack):
         hit = {family: spans[span, trace] for family, span, trace in found if (span, trace) in spans}
         return hit if len(hit) == 2 else None
 
-    hit = until(received, 60)
+    hit = until(received)
     names = sorted(span.name for span in hit.values())
     assert re.fullmatch(r"RUN \S+", names[0])
     assert re.fullmatch(r"run_step \S+", names[1])
@@ -326,7 +330,7 @@ def test_one_execution_is_one_trace_across_its_processes(stack):
     client.headers["traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
     execution = execute(client, traced(stack))
     del client.headers["traceparent"]
-    ended(client, execution, 60)
+    ended(client, execution)
 
     def received():
         found = [
@@ -347,7 +351,7 @@ def test_one_execution_is_one_trace_across_its_processes(stack):
 
     wanted = Counter(["RUN traced", *["run_step a"] * 2, "run_step command", "exec", "of the command",
                       "run_step request", "GET"])  # fmt: skip
-    found = until(received, 60)
+    found = until(received)
     spans = {span.span_id: span for _, span in found}
     for service, span in sorted(found, key=lambda one: one[1].start_time_unix_nano):
         parent = spans[span.parent_span_id].name if span.parent_span_id in spans else span.parent_span_id.hex() or "-"
@@ -380,16 +384,17 @@ def test_an_alert_passes_every_station_and_ends(stack):
         stations.append((station, time.time() - began))
 
     def in_prometheus(state):
-        alerts = httpx.get(f"{stack.prometheus}/api/v1/alerts", timeout=10).json()["data"]["alerts"]
+        alerts = httpx.get(f"{stack.prometheus}/api/v1/alerts", timeout=PATIENCE).json()["data"]["alerts"]
         return any(one["labels"]["alertname"] == "NoWorkers" and one["state"] == state for one in alerts)
 
     def in_alertmanager():
-        alerts = httpx.get(f"{stack.alertmanager}/api/v2/alerts", timeout=10).json()
+        alerts = httpx.get(f"{stack.alertmanager}/api/v2/alerts", timeout=PATIENCE).json()
         return any(one["labels"]["alertname"] == "NoWorkers" for one in alerts)
 
     def told():
         answer = client.get("/monitoring/alerts?name=NoWorkers").json()
-        assert answer["upstream_error"] is None
+        if answer["upstream_error"] is not None:
+            return None  # Alertmanager took longer than its two seconds, on a machine that others load
         return [one for one in answer["alerts"] if "alertmanager" in one["source"]]
 
     execution = execute(client, GOOD)  # broken on purpose: nobody is there to perform it
@@ -399,12 +404,13 @@ def test_an_alert_passes_every_station_and_ends(stack):
     reached("at /monitoring/alerts", told)
     reached("webhook delivered", lambda: stack.hook.first("NoWorkers", "firing"))
     assert stack.hook.first("NoWorkers", "firing")[1] == "/pager"
-    assert told()[0]["state"] == "firing"
-    assert told()[0]["annotations"]["runbook_url"].endswith("/monitoring/runbooks/NoWorkers")
+    (alert,) = until(told)
+    assert alert["state"] == "firing"
+    assert alert["annotations"]["runbook_url"].endswith("/monitoring/runbooks/NoWorkers")
     stack.work()
-    assert ended(client, execution, 60)["status"] == "completed"
+    assert ended(client, execution)["status"] == "completed"
     reached("gone from Prometheus", lambda: not in_prometheus("firing"))
-    reached("gone from /monitoring/alerts", lambda: not told())
+    reached("gone from /monitoring/alerts", lambda: told() == [])
     reached("webhook told of the end", lambda: stack.hook.first("NoWorkers", "resolved"))
     for station, seconds in stations:
         print(f"  {seconds:6.1f} s  {station}")

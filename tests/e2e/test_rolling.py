@@ -21,7 +21,7 @@ from tests.support import postgres, redis
 from tests.support.postgres import free_port
 from tests.support.server import PASSWORD, ROOT, environment
 
-STARTS_WITHIN = 90.0
+STARTS_WITHIN, PATIENCE = 180.0, 120.0
 BESIDE = 8  # executions that were acknowledged in each part
 STEPS = [
     {"id": "a", "python": {"call": "builtin.sleep", "with": {"seconds": 0.05}}},
@@ -109,7 +109,7 @@ class Part:
         while time.monotonic() < deadline:
             assert all(process.poll() is None for process in self.processes), (self.directory / "log").read_text()
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.base}/monitoring/health/ready", timeout=5).status_code == 200:
+                if httpx.get(f"{self.base}/monitoring/health/ready", timeout=10).status_code == 200:
                     return self
             time.sleep(0.1)
         raise AssertionError((self.directory / "log").read_text())
@@ -119,7 +119,7 @@ class Part:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
-            process.wait(40)
+            process.wait(PATIENCE)
         assert [process.returncode for process in self.processes] == [0, 0]
         self.processes = []
 
@@ -139,7 +139,7 @@ class Callers:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
-        with httpx.Client(headers=self.header, timeout=60) as client:
+        with httpx.Client(headers=self.header, timeout=PATIENCE) as client:
             while not self._ending.wait(0.02):
                 with self._busy:
                     number, newest = next(self._turn), self.executions[-1] if self.executions else "rolling"
@@ -165,14 +165,14 @@ class Callers:
         """From here on these; no request to another is under way any more when this returns."""
         with self._busy:
             self.bases = list(bases)
-        before, deadline = len(self.executions), time.monotonic() + 60
+        before, deadline = len(self.executions), time.monotonic() + PATIENCE
         while len(self.executions) < before + BESIDE and not self.bad:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def end(self):
         self._ending.set()
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -201,10 +201,10 @@ def test_a40_the_next_version_comes_while_this_one_runs_and_goes_again(tmp_path,
         old.manage("migrate", "--verbosity", "0")
         old.manage("create_admin", ADMIN_PASSWORD=PASSWORD)
         old.start().await_ready()
-        login = httpx.post(f"{old.base}/auth/token", json={"username": "admin", "password": PASSWORD}, timeout=60)
+        login = httpx.post(f"{old.base}/auth/token", json={"username": "admin", "password": PASSWORD}, timeout=PATIENCE)
         callers = Callers(login.json()["access_token"])
         made = httpx.post(
-            f"{old.base}/workflows", json={"name": "Rolling", "steps": STEPS}, headers=callers.header, timeout=60
+            f"{old.base}/workflows", json={"name": "Rolling", "steps": STEPS}, headers=callers.header, timeout=PATIENCE
         )
         assert made.status_code == 201, made.text
         callers.start(old.base)
@@ -228,8 +228,8 @@ def test_a40_the_next_version_comes_while_this_one_runs_and_goes_again(tmp_path,
 
 def whole(part, callers):
     """Every execution that was acknowledged is completed, no step was begun twice, and the rows agree."""
-    with httpx.Client(base_url=part.base, headers=callers.header, timeout=60) as client:
-        deadline = time.monotonic() + 60
+    with httpx.Client(base_url=part.base, headers=callers.header, timeout=PATIENCE) as client:
+        deadline = time.monotonic() + PATIENCE
         while True:
             rows = everything(client, "/executions?workflow_id=rolling&limit=1000")
             if all(row["finished_at"] for row in rows):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.e2e.conftest import PASSWORD, ROOT, Installation
+from tests.e2e.conftest import PASSWORD, PATIENCE, ROOT, Installation
 from tests.e2e.test_make_run import ended
 from tests.support.receiver import Receiver
 from tests.unit.vault.test_masking import SECRET, WRITTEN, leaks
@@ -131,7 +131,7 @@ def leaky(tmp_path, echo):
 
 def pages(installation):
     """A browser's session of the administrator."""
-    browser = httpx.Client(base_url=installation.base, timeout=30, follow_redirects=True)
+    browser = httpx.Client(base_url=installation.base, timeout=PATIENCE, follow_redirects=True)
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/ui/login").text)[1]
     form = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": token}
     assert browser.post("/ui/login", data=form, headers={"Referer": installation.base}).status_code == 200
@@ -142,12 +142,10 @@ def frames(installation, client, execution):
     """What the socket tells from the first event on."""
     url = f"ws://127.0.0.1:{installation.port}/progress/ws?workflow_id={execution}&since=0"
     told = []
-    with connect(url, additional_headers={"Authorization": f"Bearer {client.token}"}) as socket:
-        while True:
-            try:
-                told.append(str(socket.recv(timeout=1.5)))
-            except TimeoutError:
-                return "\n".join(told)
+    with connect(url, additional_headers={"Authorization": f"Bearer {client.token}"}, open_timeout=PATIENCE) as socket:
+        while not told or json.loads(told[-1]).get("event") != "execution.completed":
+            told.append(str(socket.recv(timeout=PATIENCE)))
+    return "\n".join(told)
 
 
 def test_a30_a_secret_is_in_nothing_that_is_told_or_kept(leaky, echo, tmp_path):
@@ -197,7 +195,7 @@ def test_a30_a_secret_is_in_nothing_that_is_told_or_kept(leaky, echo, tmp_path):
         env={**leaky.environment, "DJANGO_SETTINGS_MODULE": "orchestration.settings.dev"},
     )  # fmt: skip
     sinks["export"] = (tmp_path / "out" / "leaky.yaml").read_text()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while len(leaky.collector.spans()) < 5 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert len(leaky.collector.spans()) >= 5
