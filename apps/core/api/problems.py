@@ -115,10 +115,7 @@ def describe(error: BaseException) -> Description | None:
         return _of_database(error)
     if isinstance(error, IntegrityError) and _refers_to_nothing(error):
         return Description(status=409, code="deleted_meanwhile", detail=_DELETED)
-    for kind, status, headers in _DJANGO:
-        if isinstance(error, kind):
-            return _plain(status, headers=headers)
-    return None
+    return next((_plain(status, headers=headers) for kind, status, headers in _DJANGO if isinstance(error, kind)), None)
 
 
 def problem_response(request: HttpRequest, error: BaseException) -> HttpResponse:
