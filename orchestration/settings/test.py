@@ -1,10 +1,13 @@
 """Tests: a data directory of their own for each process, a cheap password hash, no tracing unless a test asks."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 if "DATA_DIR" not in os.environ:
     os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="platform-test-")
+    atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 # pytest's workers inherit the first process's: each has its own beneath, and so have the children of its tests.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and not os.environ["DATA_DIR"].endswith(f"/{worker}"):
     os.environ["DATA_DIR"] += f"/{worker}"

@@ -111,12 +111,11 @@ def describe(error: BaseException) -> Description | None:
         return _of_drf(error)
     if isinstance(error, django_errors.ValidationError):
         return Description(status=400, code="invalid", detail="What was sent is not valid.", problems=_of_django(error))
-    if isinstance(error, (*UNREACHABLE, IntegrityError)):
+    if isinstance(error, UNREACHABLE):
         return _of_database(error)
-    for kind, status, headers in _DJANGO:
-        if isinstance(error, kind):
-            return _plain(status, headers=headers)
-    return None
+    if isinstance(error, IntegrityError) and _refers_to_nothing(error):
+        return Description(status=409, code="deleted_meanwhile", detail=_DELETED)
+    return next((_plain(status, headers=headers) for kind, status, headers in _DJANGO if isinstance(error, kind)), None)
 
 
 def problem_response(request: HttpRequest, error: BaseException) -> HttpResponse:
@@ -216,9 +215,7 @@ def _refers_to_nothing(error: IntegrityError) -> bool:
     return getattr(error.__cause__, "sqlstate", "") == "23503" or "FOREIGN KEY constraint failed" in str(error)
 
 
-def _of_database(error: Exception) -> Description | None:
-    if isinstance(error, IntegrityError):
-        return Description(status=409, code="deleted_meanwhile", detail=_DELETED) if _refers_to_nothing(error) else None
+def _of_database(error: BaseException) -> Description:
     full = "disk is full" in str(error) or getattr(error.__cause__, "sqlstate", "") == "53100"
     status = 507 if full else 503
     logging.getLogger(__name__).warning("the database %s: %s", "is full" if full else "does not answer", error)

@@ -6,7 +6,7 @@ Workers are what `system:read` opens, agents what `agent:read` opens. Whoever ma
 it is told `worker` or `agent`. A grant on a single agent shows that one at `/agents`, and names none here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apps.accounts.permissions import Permission, holds
@@ -27,14 +27,13 @@ def kind_of(owner: str) -> str:
 
 def unnamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a line of the journal says to everybody: of a performer its kind, of related executions nothing."""
-    data = _alone(data)
-    return {**data, "performer": kind_of(str(data["performer"]))} if "performer" in data else data
+    return _told(data, kind_of)
 
 
-def _alone(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    if _RELATED.isdisjoint(data):
-        return data
-    return {name: value for name, value in data.items() if name not in _RELATED}
+def _told(data: Mapping[str, Any], name_of: Callable[[str], str]) -> Mapping[str, Any]:
+    if not _RELATED.isdisjoint(data):
+        data = {key: value for key, value in data.items() if key not in _RELATED}
+    return {**data, "performer": name_of(str(data["performer"]))} if "performer" in data else data
 
 
 class Names:
@@ -56,5 +55,4 @@ class Names:
 
     def told(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a line of the journal says, as this caller is told it."""
-        data = _alone(data)
-        return {**data, "performer": self.of(str(data["performer"]))} if "performer" in data else data
+        return _told(data, self.of)

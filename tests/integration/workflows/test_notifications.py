@@ -378,7 +378,7 @@ def test_what_comes_due_while_one_hangs_is_delivered_meanwhile(execution, receiv
     real, asked_at = notifications._claim, []
 
     def claim(limit, *, busy):
-        if busy and not asked_at:
+        if busy and not asked_at and any(asked.path == "/hang" for asked in list(server.asked)):
             asked_at.append(1)
             owe(execution, "quick")
         return real(limit, busy=busy)

@@ -17,7 +17,7 @@ from apps.workflows.selectors.invariants.violation import Violation
 
 _TIMED = ("timer", "retry")
 _SIGNAL = "signal:"
-_KNOWN = (*_TIMED, "leave", "approval", "execution", "items")
+_OWN = (*_TIMED, "leave", "approval", "execution", "items")
 _LAST_TO_STOP = ("execution", "items")  # they end when what they wait for has ended, which is being stopped
 _LONGEST_LEASE = timedelta(hours=2)  # twice what `LEASE_SECONDS` may be
 _NEARLY = 0.01  # percentage points for each task: sums of floats
@@ -99,7 +99,7 @@ def _of_open_tasks(
     tasks = [task for task in by_name.values() if task.open]
     items = Counter(step_of(task.step_id) for task in tasks if task.step_id.endswith("]"))
     for task in tasks:
-        if why := _stuck(task, row, items, around) or _never_opened(task, by_name, graph):
+        if why := _stuck(task, row, items, around) if _opened(task) else _never_opened(task, by_name, graph):
             yield "I2", f"{task.step_id} is {task.status} and {why}"
         if early := _too_early(task, by_name, graph):
             yield "I8", f"{task.step_id} may begin before {', '.join(early)} ended"
@@ -134,8 +134,14 @@ def _miscounted(row: Execution, tasks: Sequence[TaskRow], graph: Graph) -> Itera
         yield f"it counts {row.points:g} points; its tasks have {points:g}"
 
 
+def _opened(task: TaskRow) -> bool:
+    """Whether it no longer waits for the steps it depends on, but for a performer or for something of its own."""
+    ready = task.status == Status.IN_PROGRESS or task.ready_at is not None
+    return ready or task.waiting_for in _OWN or task.waiting_for.startswith(_SIGNAL)
+
+
 def _stuck(task: TaskRow, row: Execution, items: Mapping[str, int], around: Around) -> str:
-    """Why nothing will ever move it; empty where something will, or where it has yet to be opened."""
+    """Why nothing will ever move one that was opened; empty where something will."""
     why = ""
     if task.status == Status.IN_PROGRESS:
         if not (task.lease_owner and task.lease_expires_at):
@@ -161,11 +167,7 @@ def _stuck(task: TaskRow, row: Execution, items: Mapping[str, int], around: Arou
 
 
 def _never_opened(task: TaskRow, by_name: Mapping[str, TaskRow], graph: Graph) -> str:
-    """Why it will never be opened; empty where it was, or will be."""
-    if task.ready_at is not None or task.status == Status.IN_PROGRESS or task.waiting_for in _KNOWN:
-        return ""
-    if task.waiting_for.startswith(_SIGNAL):
-        return ""
+    """Why one that was not opened never will be; empty where it will."""
     spec = graph.steps.get(task.step_id)
     before = [by_name.get(name) for name in spec.depends_on] if spec else []
     left = sum(1 for one in before if one is None or one.open)
