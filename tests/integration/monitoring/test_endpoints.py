@@ -193,6 +193,13 @@ def test_health_is_open_and_says_only_its_status(anonymous, outsider):
         assert client.get("/monitoring/health/ready").json() == {"status": "ok"}
 
 
+@pytest.fixture
+def _patient(monkeypatch):
+    """A bell is heard at once; on a loaded machine once may be later than the second that an operator is told of."""
+    monkeypatch.setattr(health, "BELL_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_those_who_may_read_monitoring_see_the_checks(reader):
     answer = reader.get("/monitoring/health/ready").json()
     assert answer["status"] == "ok"
@@ -218,6 +225,7 @@ def test_without_the_database_it_is_unavailable(anonymous, reader, monkeypatch):
     assert "10.0.0.7" not in response.content.decode()
 
 
+@pytest.mark.usefixtures("_patient")
 def test_a_full_disk_makes_it_unavailable(reader, monkeypatch):
     monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 62)
     response = reader.get("/monitoring/health/ready")

@@ -55,7 +55,7 @@ def performing(monkeypatch, told):
         transport = partial(httpx.AsyncClient, transport=httpx.MockTransport(answer))
         monkeypatch.setattr(client.httpx, "AsyncClient", transport)
         agent = Agent("http://platform.example", "a-1", "aoa_token")
-        await asyncio.wait_for(agent.serve(work), 20)
+        await asyncio.wait_for(agent.serve(work), 60)
 
     return perform
 
