@@ -55,9 +55,8 @@ class Faults:
     def server(self) -> psutil.Process | None:
         """The server beside the workers: another child of what started them."""
         for process in self.workers().values():
-            with contextlib.suppress(psutil.Error):
-                beside = process.parent()
-                for child in beside.children() if beside and "serve" in beside.cmdline() else ():
+            for child in _beside(process):
+                with contextlib.suppress(psutil.Error):  # this one is gone, or dead and not yet buried
                     if "server" in child.cmdline():
                         return child
         return None
@@ -126,6 +125,15 @@ class Faults:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
             self._say(f"SIGCONT {pid}")
+
+
+def _beside(worker: psutil.Process) -> list[psutil.Process]:
+    """All that were started by who started this worker."""
+    with contextlib.suppress(psutil.Error):
+        parent = worker.parent()
+        if parent and "serve" in parent.cmdline():
+            return parent.children()
+    return []
 
 
 def _listens(server: psutil.Process) -> set[tuple[str, int]]:

@@ -49,6 +49,29 @@ def test_at_the_end_all_go_on_at_once(process):
     assert faults.struck.stops == 1
 
 
+class Child:
+    """What psutil says of a process; of a dead one that nobody has buried it raises."""
+
+    def __init__(self, *words):
+        self.words = words
+
+    def cmdline(self):
+        if not self.words:
+            raise psutil.ZombieProcess(1)
+        return list(self.words)
+
+
+def test_the_server_is_found_beside_a_worker_that_has_just_died(monkeypatch):
+    server = Child("manage.py", "server")
+    parent = Child("manage.py", "serve")
+    parent.children = lambda: [Child(), Child("manage.py", "worker"), server]
+    worker = Child("manage.py", "worker")
+    worker.parent = lambda: parent
+    faults = Faults(random.Random(1), lease_seconds=5, say=lambda _: None)
+    monkeypatch.setattr(faults, "workers", lambda: {"w": worker})
+    assert faults.server() is server
+
+
 LISTENS = """
 import socket, time
 server = socket.create_server(("0.0.0.0", {port}))
