@@ -347,7 +347,7 @@ def test_a_port_where_nobody_listens(execution, receiver, server, allow):
 
 
 def test_one_that_hangs_holds_up_nobody_else(execution, receiver, server, impatient, monkeypatch):
-    monkeypatch.setattr(sending, "SECONDS", 4.0)
+    monkeypatch.setattr(sending, "SECONDS", HANGS_SECONDS / 2)
     receiver("slow", server.url("/hang"))
     receiver("quick", server.url("/in"))
     # More than there are threads, and all of them before the first of the other's.
@@ -357,9 +357,10 @@ def test_one_that_hangs_holds_up_nobody_else(execution, receiver, server, impati
 
     def watch():
         began = time.monotonic()
-        while sum(asked.path == "/in" for asked in list(server.asked)) < 6 and time.monotonic() - began < 25:
+        while sum(asked.path == "/in" for asked in list(server.asked)) < 6 and time.monotonic() - began < 60:
             time.sleep(0.01)
         stopping.set()
+        server.loop.call_soon_threadsafe(server.released.set)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

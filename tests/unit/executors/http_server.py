@@ -1,6 +1,7 @@
 """A web server on a loopback port that counts who connects and keeps what they ask."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -27,6 +28,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    released: asyncio.Event = field(default_factory=asyncio.Event)  # what hangs is answered
 
     async def start(self, tls: ssl.SSLContext | None = None, *, everywhere: bool = False) -> None:
         """On IPv4's loopback, or on every address of this host, IPv4 and IPv6."""
@@ -60,7 +62,8 @@ class Server:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.asked.append(Asked(method, path, headers, body))
         if path == "/hang":
-            await asyncio.sleep(HANGS_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.released.wait(), HANGS_SECONDS)
         if path == "/hangup":
             return False
         status, own, content = self.answers.get(path, (200, {"content-type": "application/json"}, b'{"ok": true}'))
