@@ -74,13 +74,13 @@ class Installation:
         workers = {process.pid for process in self.running("worker")}
         if len(self.running("server")) != 1 or len(workers) != WORKERS:
             return False
-        with contextlib.suppress(httpx.HTTPError):
+        with contextlib.suppress(httpx.HTTPError, AssertionError):
             self._asking = self._asking or self.client()
             answer = self._asking.get("/workers?limit=1000")
             if answer.status_code == 200:
                 names = [row["name"] for row in answer.json()["results"] if row["kind"] == "worker"]
                 return workers <= {int(name.split("-")[-2]) for name in names}
-        self._asking = None  # its token has expired, or the server was just killed
+        self._asking = None  # its token has expired, or the server or its database is not quite there
         return False
 
     def processes(self):
