@@ -113,7 +113,7 @@ LOSSES = {
     "the workflow is deleted": ("workflow.executions.all().delete(); workflow.delete()", 4403),
     "the token expires": ("", 4401),  # it is made last, with a short life
 }
-SHORT = 12.0  # seconds that the token lives which is to expire
+SHORT = 20.0  # seconds that the token lives which is to expire
 IMPORTS = """
 import json, time
 from datetime import timedelta
