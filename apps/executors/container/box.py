@@ -175,8 +175,19 @@ class Box:
         for cache in self._work.caches:
             name = cache_of(self._work.labels, cache.name)
             # One that is there stays as it is. Podman ignores labels of a mount, so the volume is made before.
-            self._client.create_volume(name, labels=labels_of_cache(self._work.labels))
+            try:
+                self._client.create_volume(name, labels=labels_of_cache(self._work.labels))
+            except APIError:
+                # Podman answers 500 where another step made the same one at this moment.
+                if not self._has_volume(name):
+                    raise
             yield Mount(cache.target, name, type="volume")
+
+    def _has_volume(self, name: str) -> bool:
+        with suppress(NotFound):
+            self._client.inspect_volume(name)
+            return True
+        return False
 
     def _remove(self) -> None:
         if self._id is None:

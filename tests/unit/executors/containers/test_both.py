@@ -107,6 +107,12 @@ async def test_a_cache_is_kept_for_the_next_step(runner):
     assert result.outputs["stdout"] == "kept\n"
 
 
+async def test_steps_that_begin_at_once_may_make_the_same_cache(runner):
+    caches = [{"name": f"{token_hex(4)}-{number}", "target": f"/cache-{number}"} for number in range(4)]
+    ended = await asyncio.gather(*(runner.sh("true", caches=caches, attempt=number) for number in range(1, 5)))
+    assert [result.error for result in ended] == [None] * 4
+
+
 async def test_a_cache_is_no_other_workflows(runner, sink):
     """Whose names, put together, read the same."""
 
@@ -150,9 +156,13 @@ BEATS = "trap '' TERM; while :; do echo . >> /cache/beats; sleep 0.1 & wait; don
 
 async def begun(runner, step, caches):
     """Wait until the command writes: by another step, for a real engine shows no processes."""
-    looked = await runner.sh("until [ -s /cache/beats ]; do sleep 0.1; done", caches=caches, attempt=2)
-    assert looked.error is None
-    assert not step.done()
+    script = "until [ -s /cache/beats ]; do sleep 0.1; done"
+    looking = asyncio.create_task(runner.sh(script, caches=caches, attempt=2))
+    await asyncio.wait([looking, step], return_when=asyncio.FIRST_COMPLETED)
+    if step.done():
+        looking.cancel()
+        raise AssertionError(f"it ended before it was told to: {await step}")
+    assert looking.result().error is None
 
 
 async def has_ended(runner, caches):
