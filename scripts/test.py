@@ -79,7 +79,6 @@ def main() -> int:
             runs.append(pytest("integration on PostgreSQL", ["tests/integration", *parallel], DATABASE_URL=url))
         else:
             missing.append("integration on PostgreSQL")
-    # A file has its installations for itself; much of the time they wait, so two files share two cores.
     runs.append(pytest("end to end, SQLite and PostgreSQL", ["tests/e2e", *parallel]))
     print("\n── all ──")
     for run in runs:
