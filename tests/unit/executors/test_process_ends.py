@@ -52,7 +52,7 @@ def running(pids: list[int]) -> list[int]:
         try:
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 left.append(pid)
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             pass
     return left
 

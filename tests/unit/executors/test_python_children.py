@@ -15,7 +15,7 @@ from tests.unit.executors.conftest import PATIENCE, TEAM
 
 
 def alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
